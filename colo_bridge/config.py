@@ -1,0 +1,196 @@
+"""One typed configuration: every value checked, every default with its unit.
+
+The file is TOML.  Unknown keys are refused with the nearest known name, and a
+problem is always one sentence that names the key (`load` raises OperatorError).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from colo_bridge.errors import OperatorError
+
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
+Argument = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class NicConfig(_Section):
+    """One network card of the guest: where each replica is attached on this host."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,5}$")] = "net0"
+    primary_port: DeviceName
+    """Guest port of the primary guest."""
+    secondary_port: DeviceName
+    """Guest port of the secondary guest; it must not be on any bridge."""
+    queue: Annotated[int, Field(ge=0, le=65_535)]
+    """NFQUEUE number that holds the primary's output."""
+
+
+class CompareConfig(_Section):
+    """What is compared, and how long a difference in pace is tolerated."""
+
+    timeout: Seconds = 3.0
+    """Seconds that a packet may be held, or a secondary's byte stay uncompared."""
+    uncompared: Literal["drop", "pass"] = "drop"
+    """IPv6 and 802.1Q/802.1ad frames of the primary, which are not compared yet."""
+    unsynchronised: Literal["pass", "hold"] = "pass"
+    """TCP connections whose opening was not seen: pass and count, or compare from where both sides meet."""
+
+
+class LimitsConfig(_Section):
+    """Bounds of everything that can grow; each has a counter."""
+
+    held_packets: Annotated[int, Field(ge=16, le=1_000_000)] = 8_192
+    held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    secondary_packets: Annotated[int, Field(ge=16, le=1_000_000)] = 16_384
+    secondary_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    connections: Annotated[int, Field(ge=16, le=10_000_000)] = 65_536
+    established_idle: Seconds = 432_000.0
+    """Seconds after which an idle open connection is forgotten."""
+    closing_idle: Seconds = 120.0
+    """Seconds after which an idle half-open or closed connection or datagram flow is forgotten."""
+
+
+class QueueConfig(_Section):
+    """The kernel's queue of held packets."""
+
+    length: Annotated[int, Field(ge=16, le=1_000_000)] = 8_192
+    """Packets that the kernel holds at most."""
+    socket_buffer: Annotated[int, Field(ge=1 << 18, le=1 << 30)] = 64 << 20
+    """Bytes of packets that wait for the daemon to read them."""
+    bypass_when_dead: bool = False
+    """Let packets pass unverified while no daemon listens (iptables --queue-bypass)."""
+    accept_when_full: bool = False
+    """Let packets pass unverified while the queue is full (the queue's FAIL_OPEN flag)."""
+
+
+class FirewallConfig(_Section):
+    backend: Literal["auto", "legacy", "nft"] = "auto"
+    """Which iptables variant holds the diversion rules; auto follows the host's `iptables` command."""
+
+
+class CheckpointConfig(_Section):
+    """What is run when the replicas diverge; its exit status 0 means: done."""
+
+    command: tuple[Argument, ...] = ()
+    """Program and arguments, run without a shell; empty: divergences are only reported."""
+    timeout: Seconds = 30.0
+    """Seconds after which the command is killed and counts as failed."""
+    retry_interval: Seconds = 1.0
+    """Seconds between a failed command and the next try."""
+
+
+class Config(_Section):
+    role: Literal["primary"]
+    """`primary` with both guest ports on this host."""
+    guest: GuestName
+    """Name of the guest: tags rules and names the run directory."""
+    run_dir: Annotated[str, Field(pattern=r"^/")] = "/run/colo-bridge"
+    """Directory of the control socket (`GUEST.sock`) and of the state file (`GUEST.json`)."""
+    nic: Annotated[tuple[NicConfig, ...], Field(min_length=1, max_length=16)]
+    compare: CompareConfig = CompareConfig()
+    limits: LimitsConfig = LimitsConfig()
+    queue: QueueConfig = QueueConfig()
+    firewall: FirewallConfig = FirewallConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Config:
+        _refuse_repeats("name", [nic.name for nic in self.nic])
+        _refuse_repeats("queue", [str(nic.queue) for nic in self.nic])
+        _refuse_repeats("port", [port for nic in self.nic for port in (nic.primary_port, nic.secondary_port)])
+        return self
+
+    @property
+    def control_socket(self) -> Path:
+        return Path(self.run_dir) / f"{self.guest}.sock"
+
+    @property
+    def state_file(self) -> Path:
+        return Path(self.run_dir) / f"{self.guest}.json"
+
+
+def _refuse_repeats(what: str, values: list[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value!r} is used twice in [[nic]]")
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; raises OperatorError with one sentence."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise OperatorError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "configuration") -> Config:
+    """Check the text of a configuration; `source` names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OperatorError(f"{source} is not valid TOML: {error}") from error
+    try:
+        return Config.model_validate(_tuples(document))
+    except ValidationError as error:
+        raise OperatorError(f"{source}: {_sentence(error)}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """TOML arrays as tuples, which the strict model asks for."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _sentence(error: ValidationError) -> str:
+    # A misspelt key is often reported as missing as well; the misspelling is the better news.
+    first = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    where = _path(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where}{_nearest(first['loc'])}"
+    if first["type"] == "missing":
+        return f"key {where} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    names = [str(part) for part in location if not isinstance(part, int)]
+    near = difflib.get_close_matches(names[-1], _known_keys(names[:-1]), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "nic": NicConfig,
+        "compare": CompareConfig,
+        "limits": LimitsConfig,
+        "queue": QueueConfig,
+        "firewall": FirewallConfig,
+        "checkpoint": CheckpointConfig,
+    }
+    return list((sections[section[0]] if section else Config).model_fields)
