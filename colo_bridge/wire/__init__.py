@@ -1,0 +1,1 @@
+"""What bytes mean: serial numbers, packet views, TCP options, checksums."""

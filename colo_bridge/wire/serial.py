@@ -1,0 +1,50 @@
+"""TCP's 32-bit numbers, and the positions they stand for.
+
+Two types that never mix:
+
+- `Serial`: a number as it stands in a header.  It wraps at 2^32 and has no order.
+- `Position`: the same octet in an endless stream.  It never wraps, so ordinary
+  comparison and subtraction are right by construction.
+
+A serial becomes a position next to a known one (RFC 9293 §3.4: valid numbers lie
+within half the number space of each other); a position becomes a serial by losing
+its upper bits.  No other arithmetic on serials exists.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+Serial = NewType("Serial", int)
+Position = NewType("Position", int)
+
+MODULUS = 1 << 32
+_MASK = MODULUS - 1
+_HALF = 1 << 31
+
+
+def position_near(number: Serial, near: Position) -> Position:
+    """The position with this serial that lies within 2^31 of `near`."""
+    return Position(near + (((number - near + _HALF) & _MASK) - _HALF))
+
+
+def first_position(number: Serial) -> Position:
+    """A position for the first serial of a stream, with room to look back.
+
+    One turn above the serial itself, so that what lies before it is positive too.
+    """
+    return Position(number + MODULUS)
+
+
+def serial_at(position: Position) -> Serial:
+    return Serial(position & _MASK)
+
+
+def serial_plus(number: Serial, distance: int) -> Serial:
+    """The serial `distance` octets further (or back, when negative)."""
+    return Serial((number + distance) & _MASK)
+
+
+def serial_difference(number: Serial, other: Serial) -> int:
+    """`number` minus `other`, modulo 2^32: an offset to add with `serial_plus`."""
+    return (number - other) & _MASK
