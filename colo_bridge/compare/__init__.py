@@ -1,0 +1,1 @@
+"""The comparator: which packets of the primary may leave, and where the replicas differ."""

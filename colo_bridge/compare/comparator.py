@@ -1,0 +1,223 @@
+"""The comparator of one guest: packets of both sides in, decisions out.
+
+1. It is pure: no sockets, no clock; `now` (seconds, any epoch) is an argument.
+2. Every primary packet is named by a token that comes back once, in `released` or `dropped`.
+3. `divergences` tells what differed; `latched` says that a checkpoint is asked for.
+
+The caller takes `released`, `dropped` and `divergences` whenever it likes and clears them.
+"""
+
+from __future__ import annotations
+
+from colo_bridge.compare.datagram import DatagramFlow
+from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.flow import TcpFlow
+from colo_bridge.compare.item import Token
+from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.settings import Settings
+from colo_bridge.compare.table import Table
+from colo_bridge.compare.tcp import TcpConnection
+from colo_bridge.wire.packet import SYN, Datagram, NotCompared, Parsed, TcpPacket
+
+
+class Comparator:
+    __slots__ = ("_counters", "_flows", "_ledger", "_settings", "_table", "divergences", "dropped", "released")
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings if settings is not None else Settings()
+        self._ledger = Ledger(self._settings)
+        self._counters = self._ledger.counters
+        self._table = Table(self._settings, self._counters)
+        self._flows = self._table.flows
+        self.released: list[Token] = self._ledger.released
+        self.dropped: list[Token] = self._ledger.dropped
+        self.divergences: list[Divergence] = self._ledger.divergences
+
+    # Packets.
+
+    def primary(self, packet: Parsed, token: Token, now: float) -> None:
+        """A packet that the primary sent; its buffer may be reused afterwards."""
+        if isinstance(packet, TcpPacket):
+            length = packet.end - packet.ip
+            self._counters.primary_packets += 1
+            self._counters.primary_bytes += length
+            flow = self._flows.get(packet.connection)
+            # Fast path: a known connection, and no SYN.
+            if isinstance(flow, TcpFlow) and flow.primary is not None and not packet.flags & SYN:
+                flow.active = now
+                connection: TcpConnection | None = flow.primary
+            else:
+                connection = self._connection_of_primary(flow, packet, now)
+            if connection is None:
+                self._ledger.drop(token)
+            elif connection.unsynchronised or connection.epoch != self._ledger.epoch:
+                self._primary_out_of_step(connection, packet, token, now)
+            else:
+                connection.from_primary(packet, token, now)
+        else:
+            self._primary_other(packet, token, now)
+
+    def secondary(self, packet: Parsed, now: float) -> None:
+        """A packet that the secondary sent, in the primary's numbers; its buffer may be reused afterwards."""
+        if isinstance(packet, TcpPacket):
+            self._counters.secondary_packets += 1
+            self._counters.secondary_bytes += packet.end - packet.ip
+            flow = self._flows.get(packet.connection)
+            # Fast path: a known connection, and no SYN.
+            if isinstance(flow, TcpFlow) and flow.secondary is not None and not packet.flags & SYN:
+                flow.active = now
+                connection: TcpConnection | None = flow.secondary
+            else:
+                connection = self._connection_of_secondary(flow, packet, now)
+            if connection is None:
+                self._secondary_is_of_no_use(packet.end - packet.ip)
+            elif connection.unsynchronised or connection.epoch != self._ledger.epoch:
+                self._secondary_out_of_step(connection, packet, now)
+            else:
+                connection.from_secondary(packet, now)
+        else:
+            self._secondary_other(packet, now)
+
+    def primary_malformed(self, token: Token, length: int) -> None:
+        self._counters.primary_packets += 1
+        self._counters.primary_bytes += length
+        self._counters.malformed_primary += 1
+        self._ledger.drop(token)
+
+    def secondary_malformed(self, length: int) -> None:
+        self._counters.secondary_packets += 1
+        self._counters.secondary_bytes += length
+        self._counters.malformed_secondary += 1
+
+    # Time and checkpoints.
+
+    def tick(self, now: float) -> None:
+        """Look for timeouts and idle flows; call it several times per compare timeout."""
+        self._ledger.check_timeout(now)
+        self._table.expire(now)
+
+    def checkpoint_done(self, synchronised: bool) -> None:
+        """Release what is held. `synchronised`: the secondary's state now is the primary's.
+
+        The caller must have given the comparator everything that the primary sent before the pause.
+        """
+        self._ledger.renew(synchronised)
+
+    @property
+    def latched(self) -> bool:
+        """A checkpoint is asked for and not done yet."""
+        return self._ledger.latched
+
+    @property
+    def held_packets(self) -> int:
+        return len(self._ledger.held)
+
+    def counters(self) -> dict[str, int]:
+        ledger = self._ledger
+        return self._counters.as_dict() | {
+            "held_packets_now": len(ledger.held),
+            "held_bytes_now": ledger.held_bytes,
+            "secondary_packets_now": len(ledger.waiting),
+            "secondary_bytes_now": ledger.waiting_bytes,
+            "connections_now": len(self._flows),
+        }
+
+    def unsynchronised_connections(self) -> int:
+        return sum(
+            isinstance(flow, TcpFlow) and flow.primary is not None and flow.primary.unsynchronised
+            for flow in self._flows.values()
+        )
+
+    # The slower paths.
+
+    def _connection_of_primary(self, flow: object, packet: TcpPacket, now: float) -> TcpConnection | None:
+        tcp = self._tcp_flow(flow, packet, now)
+        return tcp.connection_of_primary(packet) if tcp is not None else None
+
+    def _connection_of_secondary(self, flow: object, packet: TcpPacket, now: float) -> TcpConnection | None:
+        tcp = self._tcp_flow(flow, packet, now)
+        return tcp.connection_of_secondary(packet) if tcp is not None else None
+
+    def _tcp_flow(self, flow: object, packet: TcpPacket, now: float) -> TcpFlow | None:
+        """The flow, made if it is new; None: the table is full."""
+        if isinstance(flow, TcpFlow):
+            flow.active = now
+            return flow
+        new = TcpFlow(packet.connection, self._ledger, now)
+        if self._table.add(packet.connection, new):
+            return new
+        self._counters.connection_limit_drops += 1
+        return None
+
+    def _primary_out_of_step(self, connection: TcpConnection, packet: TcpPacket, token: Token, now: float) -> None:
+        """A connection that has missed a checkpoint, or whose opening was not seen."""
+        self._catch_up(connection)
+        if connection.unsynchronised:
+            self._counters.unsynchronised_packets += 1
+            connection.note_primary(packet)
+            self._ledger.pass_on(token, packet.end - packet.ip)
+        else:
+            connection.from_primary(packet, token, now)
+
+    def _secondary_out_of_step(self, connection: TcpConnection, packet: TcpPacket, now: float) -> None:
+        self._catch_up(connection)
+        if connection.unsynchronised:
+            self._secondary_is_of_no_use(packet.end - packet.ip)
+        else:
+            connection.from_secondary(packet, now)
+
+    def _catch_up(self, connection: TcpConnection) -> None:
+        if connection.epoch != self._ledger.epoch:
+            connection.renew(connection.epoch < self._ledger.synchronised_epoch)
+
+    def _secondary_is_of_no_use(self, length: int) -> None:
+        self._counters.thrown_away_packets += 1
+        self._counters.thrown_away_bytes += length
+
+    def _primary_other(self, packet: Datagram | NotCompared, token: Token, now: float) -> None:
+        self._counters.primary_packets += 1
+        if isinstance(packet, Datagram):
+            self._counters.primary_bytes += packet.length
+            flow = self._datagram_flow(packet, now)
+            if flow is None:
+                self._ledger.drop(token)
+            elif packet.is_cut_short:
+                flow.cut_short(packet, token, now)
+            else:
+                flow.from_primary(packet, token, now)
+        elif packet is NotCompared.NOT_IP:
+            self._counters.not_ip_passed += 1
+            self._ledger.pass_on(token, 0)
+        else:
+            self._uncompared(token)
+
+    def _uncompared(self, token: Token) -> None:
+        self._counters.uncompared_packets += 1
+        if self._settings.pass_uncompared:
+            self._ledger.pass_on(token, 0)
+        else:
+            self._ledger.drop(token)
+
+    def _secondary_other(self, packet: Datagram | NotCompared, now: float) -> None:
+        self._counters.secondary_packets += 1
+        if isinstance(packet, Datagram):
+            self._counters.secondary_bytes += packet.length
+            flow = self._datagram_flow(packet, now)
+            if flow is None:
+                self._secondary_is_of_no_use(packet.length)
+            else:
+                flow.from_secondary(packet, now)
+        else:
+            self._counters.not_ip_thrown_away += packet is NotCompared.NOT_IP
+            self._secondary_is_of_no_use(0)
+
+    def _datagram_flow(self, packet: Datagram, now: float) -> DatagramFlow | None:
+        flow = self._flows.get(packet.flow)
+        if isinstance(flow, DatagramFlow):
+            flow.active = now
+            return flow
+        new = DatagramFlow(packet.flow, self._ledger, now)
+        if self._table.add(packet.flow, new):
+            return new
+        self._counters.connection_limit_drops += 1
+        return None

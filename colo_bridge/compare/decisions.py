@@ -1,0 +1,80 @@
+"""What the comparator decides: divergences, and the numbers it keeps about its work."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+
+from colo_bridge.wire.serial import Serial
+
+
+class Reason(enum.Enum):
+    """Why two replicas count as different."""
+
+    CONTENT = "content"
+    """Two payload bytes at the same place of a stream differ."""
+    CONTROL = "control"
+    """SYN, FIN or RST stand at different places."""
+    DATAGRAM = "datagram"
+    """Both sides sent a datagram that the other one did not."""
+    TIMEOUT = "timeout"
+    """One side stayed silent for longer than the compare timeout."""
+    CUT_SHORT = "cut short"
+    """A packet was too large to be read whole, so it cannot be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where two replicas differ.
+
+    `sequence` is the TCP number of the first differing octet, `stream_offset` its index behind the
+    SYN (None where the opening was not seen); lengths are payload bytes; bytes are None where
+    the difference is not between two bytes.
+    """
+
+    reason: Reason
+    flow: bytes
+    detail: str
+    sequence: Serial | None = None
+    stream_offset: int | None = None
+    primary_length: int | None = None
+    secondary_length: int | None = None
+    primary_byte: int | None = None
+    secondary_byte: int | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals; packets unless the name says bytes or something else."""
+
+    primary_packets: int = 0
+    primary_bytes: int = 0
+    secondary_packets: int = 0
+    secondary_bytes: int = 0
+    held_packets_most: int = 0
+    held_bytes_most: int = 0
+    released_packets: int = 0
+    released_bytes: int = 0
+    released_by_checkpoint_packets: int = 0
+    dropped_packets: int = 0
+    thrown_away_packets: int = 0
+    thrown_away_bytes: int = 0
+    retransmissions: int = 0
+    malformed_primary: int = 0
+    malformed_secondary: int = 0
+    uncompared_packets: int = 0
+    not_ip_passed: int = 0
+    not_ip_thrown_away: int = 0
+    unsynchronised_packets: int = 0
+    unverified_packets: int = 0
+    held_limit_drops: int = 0
+    secondary_limit_drops: int = 0
+    connection_limit_drops: int = 0
+    connections_evicted: int = 0
+    connections_expired: int = 0
+    checkpoint_requests: int = 0
+    checkpoints_done: int = 0
+    divergences: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)

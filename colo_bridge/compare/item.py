@@ -1,0 +1,31 @@
+"""What can wait: a packet of either side, and the flow that it waits in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from colo_bridge.compare.decisions import Divergence
+
+Token = Any
+"""Whatever the caller names a primary packet by; handed back when it is decided."""
+
+
+class Owner(Protocol):
+    """A flow that packets wait in."""
+
+    def renew(self, synchronised: bool) -> None:
+        """A checkpoint is done: release what is held, forget the secondary's."""
+
+    def why_silent(self, item: Item) -> Divergence:
+        """What a packet of this flow has been waiting for, as a divergence of reason TIMEOUT."""
+
+
+class Item:
+    """A packet: `length` in bytes of IP, `arrived` in seconds, `token` None for the secondary's."""
+
+    __slots__ = ("arrived", "length", "owner", "token")
+
+    token: Token
+    length: int
+    owner: Owner
+    arrived: float

@@ -1,0 +1,137 @@
+"""Who waits, who may leave, and what was noticed: the books that all flows share.
+
+1. Every primary packet given to the comparator ends in `released` or `dropped`, once.
+2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
+3. One latched checkpoint request per guest: none is added until the last one is done.
+"""
+
+from __future__ import annotations
+
+from colo_bridge.compare.decisions import Counters, Divergence
+from colo_bridge.compare.item import Item, Token
+from colo_bridge.compare.settings import Settings
+
+
+class Ledger:
+    __slots__ = (
+        "counters",
+        "divergences",
+        "dropped",
+        "epoch",
+        "held",
+        "held_bytes",
+        "latched",
+        "released",
+        "settings",
+        "synchronised_epoch",
+        "waiting",
+        "waiting_bytes",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self.released: list[Token] = []
+        self.dropped: list[Token] = []
+        self.divergences: list[Divergence] = []
+        self.held: dict[Item, None] = {}
+        self.held_bytes = 0
+        self.waiting: dict[Item, None] = {}
+        self.waiting_bytes = 0
+        self.latched = False
+        self.epoch = 0
+        self.synchronised_epoch = 0
+
+    # The primary's packets.
+
+    def release(self, item: Item) -> None:
+        """Let a packet leave, whether it was held or has only just come."""
+        if item in self.held:
+            del self.held[item]
+            self.held_bytes -= item.length
+        self.pass_on(item.token, item.length)
+
+    def pass_on(self, token: Token, length: int) -> None:
+        self.released.append(token)
+        counters = self.counters
+        counters.released_packets += 1
+        counters.released_bytes += length
+
+    def hold(self, item: Item) -> bool:
+        """Keep a packet waiting; False: the limit is reached, and the packet was dropped instead."""
+        held = self.held
+        if item in held:
+            return True
+        held_bytes = self.held_bytes + item.length
+        if len(held) >= self.settings.held_packets or held_bytes > self.settings.held_bytes:
+            self.counters.held_limit_drops += 1
+            self.drop(item.token)
+            return False
+        held[item] = None
+        self.held_bytes = held_bytes
+        counters = self.counters
+        counters.held_packets_most = max(counters.held_packets_most, len(held))
+        counters.held_bytes_most = max(counters.held_bytes_most, held_bytes)
+        return True
+
+    def drop(self, token: Token) -> None:
+        self.dropped.append(token)
+        self.counters.dropped_packets += 1
+
+    # The secondary's packets.
+
+    def keep(self, item: Item) -> bool:
+        """Remember a secondary packet for later; False: the limit is reached."""
+        if item in self.waiting:
+            return True
+        waiting_bytes = self.waiting_bytes + item.length
+        if len(self.waiting) >= self.settings.secondary_packets or waiting_bytes > self.settings.secondary_bytes:
+            self.counters.secondary_limit_drops += 1
+            return False
+        self.waiting[item] = None
+        self.waiting_bytes = waiting_bytes
+        return True
+
+    def throw_away(self, item: Item) -> None:
+        """A secondary packet has served, or is of no use."""
+        if item in self.waiting:
+            del self.waiting[item]
+            self.waiting_bytes -= item.length
+        self.counters.thrown_away_packets += 1
+        self.counters.thrown_away_bytes += item.length
+
+    # What was noticed.
+
+    def diverge(self, divergence: Divergence) -> None:
+        self.counters.divergences += 1
+        self.divergences.append(divergence)
+        if not self.latched:
+            self.latched = True
+            self.counters.checkpoint_requests += 1
+
+    def check_timeout(self, now: float) -> None:
+        """Report the oldest packet that waits for longer than the compare timeout."""
+        if self.latched:
+            return
+        for queue in (self.held, self.waiting):
+            oldest = next(iter(queue), None)
+            if oldest is not None and now - oldest.arrived > self.settings.timeout:
+                self.diverge(oldest.owner.why_silent(oldest))
+                return
+
+    def renew(self, synchronised: bool) -> None:
+        """A checkpoint is done: every flow that waits starts anew, in order of its oldest packet.
+
+        Flows of which nothing waits notice the new epoch with their next packet.
+        """
+        self.epoch += 1
+        if synchronised:
+            self.synchronised_epoch = self.epoch
+        counters = self.counters
+        before = counters.released_packets
+        for queue in (self.held, self.waiting):
+            while queue:
+                next(iter(queue)).owner.renew(synchronised)
+        counters.released_by_checkpoint_packets += counters.released_packets - before
+        counters.checkpoints_done += 1
+        self.latched = False

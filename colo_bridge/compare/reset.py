@@ -1,0 +1,62 @@
+"""RST segments of one connection: they match by number, not by content.
+
+1. A RST leaves when both sides sent one at the same number, whatever the ACK floor says.
+2. Unmatched RSTs on both sides, at different numbers, are a divergence.
+3. A repeat of a matched number is a retransmission.
+
+RFC 9293 §3.5.2 gives the numbers: SND.NXT, or the ACK field of what is refused.
+"""
+
+from __future__ import annotations
+
+from colo_bridge.compare.segment import Segment
+from colo_bridge.wire.serial import Position
+
+_REMEMBERED = 16
+"""Numbers kept per side: a side that resets at more places than this has diverged anyway."""
+
+
+class Resets:
+    __slots__ = ("held", "matched", "secondary")
+
+    def __init__(self) -> None:
+        self.held: list[Segment] = []
+        self.secondary: list[Position] = []
+        self.matched: list[Position] = []
+
+    def from_primary(self, segment: Segment) -> bool:
+        """Whether the segment may leave now; otherwise it is among `held`."""
+        if segment.start in self.matched:
+            return True
+        if segment.start in self.secondary:
+            self._match(segment.start)
+            return True
+        self.held.append(segment)
+        return False
+
+    def from_secondary(self, number: Position) -> list[Segment]:
+        """The primary's RSTs that may leave because of this one."""
+        if number in self.matched:
+            return []
+        freed = [segment for segment in self.held if segment.start == number]
+        if freed:
+            self.held = [segment for segment in self.held if segment.start != number]
+            self._match(number)
+        elif number not in self.secondary:
+            self.secondary = [*self.secondary, number][-_REMEMBERED:]
+        return freed
+
+    @property
+    def conflict(self) -> bool:
+        return bool(self.held and self.secondary)
+
+    def take_held(self) -> list[Segment]:
+        """Everything held; what both sides reset and what the secondary reset is forgotten."""
+        held, self.held = self.held, []
+        self.secondary = []
+        self.matched = [*self.matched, *(segment.start for segment in held)][-_REMEMBERED:]
+        return held
+
+    def _match(self, number: Position) -> None:
+        self.secondary = [other for other in self.secondary if other != number]
+        self.matched = [*self.matched, number][-_REMEMBERED:]

@@ -1,0 +1,23 @@
+"""What the comparator is told: policies and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times are seconds, sizes are bytes of IP packets."""
+
+    timeout: float = 3.0
+    pass_unsynchronised: bool = False
+    """Release (and count) what belongs to a TCP connection whose opening was not seen."""
+    pass_uncompared: bool = False
+    """Release IPv6 and tagged frames of the primary, which are not compared, instead of dropping them."""
+    held_packets: int = 8_192
+    held_bytes: int = 256 << 20
+    secondary_packets: int = 16_384
+    secondary_bytes: int = 256 << 20
+    connections: int = 65_536
+    established_idle: float = 432_000.0
+    closing_idle: float = 120.0
