@@ -147,7 +147,24 @@ def packet(trace: Trace, sent: Sent, primary: bool) -> bytearray:
     ack = (trace.client_isn + (sent.ack or 0)) & _MASK
     total = 40 + len(payload)
     header = _HEADER.pack(
-        0x45, 0, total, 0, 0, 64, 6, 0, _GUEST, _CLIENT, 80, 5000, (isn + sent.start) & _MASK, ack, 5 << 12 | flags, 0, 0, 0
+        0x45,
+        0,
+        total,
+        0,
+        0,
+        64,
+        6,
+        0,
+        _GUEST,
+        _CLIENT,
+        80,
+        5000,
+        (isn + sent.start) & _MASK,
+        ack,
+        5 << 12 | flags,
+        0,
+        0,
+        0,
     )
     return bytearray(header + payload)
 
@@ -206,8 +223,12 @@ class _Watch:
             sent = self.trace.primary[index]
             assert index not in self.released, "released twice"
             assert sent.ack is None or sent.ack <= self.floor, "acknowledges more than the secondary has"
-            assert all(octet in self.covered for octet in range(sent.start, sent.end)), "the secondary has not sent this"
-            assert difference is None or sent.start == sent.end or sent.end <= difference, "leaves past the first difference"
+            assert all(octet in self.covered for octet in range(sent.start, sent.end)), (
+                "the secondary has not sent this"
+            )
+            assert difference is None or sent.start == sent.end or sent.end <= difference, (
+                "leaves past the first difference"
+            )
             self.released.add(index)
         comparator.released.clear()
         assert not comparator.dropped

@@ -1,10 +1,11 @@
 """The comparator of one guest: packets of both sides in, decisions out.
 
 1. It is pure: no sockets, no clock; `now` (seconds, any epoch) is an argument.
-2. Every primary packet is named by a token that comes back once, in `released` or `dropped`.
+2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or
+   in `revised` with the IPv4 packet that leaves instead (only where `Settings.cure_after` is set).
 3. `divergences` tells what differed; `latched` says that a checkpoint is asked for.
 
-The caller takes `released`, `dropped` and `divergences` whenever it likes and clears them.
+The caller takes these lists and `divergences` whenever it likes and clears them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.compare.flow import TcpFlow
-from colo_bridge.compare.item import Token
+from colo_bridge.compare.item import Owner, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
@@ -21,7 +22,17 @@ from colo_bridge.wire.packet import SYN, Datagram, NotCompared, Parsed, TcpPacke
 
 
 class Comparator:
-    __slots__ = ("_counters", "_flows", "_ledger", "_settings", "_table", "divergences", "dropped", "released")
+    __slots__ = (
+        "_counters",
+        "_flows",
+        "_ledger",
+        "_settings",
+        "_table",
+        "divergences",
+        "dropped",
+        "released",
+        "revised",
+    )
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings if settings is not None else Settings()
@@ -30,6 +41,7 @@ class Comparator:
         self._table = Table(self._settings, self._counters)
         self._flows = self._table.flows
         self.released: list[Token] = self._ledger.released
+        self.revised: list[tuple[Token, bytes]] = self._ledger.revised
         self.dropped: list[Token] = self._ledger.dropped
         self.divergences: list[Divergence] = self._ledger.divergences
 
@@ -95,6 +107,20 @@ class Comparator:
         """Look for timeouts and idle flows; call it several times per compare timeout."""
         self._ledger.check_timeout(now)
         self._table.expire(now)
+
+    def cure(self, now: float) -> None:
+        """Lower ACKs that the floor has held for a while; call it every few milliseconds."""
+        delay = self._settings.cure_after
+        if delay is None:
+            return
+        owners: dict[Owner, None] = {}
+        for item in self._ledger.held:
+            if item.arrived >= now - delay:
+                break
+            owners[item.owner] = None
+        for owner in owners:
+            if isinstance(owner, TcpConnection):
+                owner.floor.lower(now - delay)
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """Release what is held. `synchronised`: the secondary's state now is the primary's.

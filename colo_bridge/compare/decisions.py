@@ -56,6 +56,7 @@ class Counters:
     released_packets: int = 0
     released_bytes: int = 0
     released_by_checkpoint_packets: int = 0
+    revised_acknowledgments: int = 0
     dropped_packets: int = 0
     thrown_away_packets: int = 0
     thrown_away_bytes: int = 0

@@ -1,6 +1,6 @@
 """Who waits, who may leave, and what was noticed: the books that all flows share.
 
-1. Every primary packet given to the comparator ends in `released` or `dropped`, once.
+1. Every primary packet given to the comparator ends in `released`, `revised` or `dropped`, once.
 2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
 3. One latched checkpoint request per guest: none is added until the last one is done.
 """
@@ -22,6 +22,7 @@ class Ledger:
         "held_bytes",
         "latched",
         "released",
+        "revised",
         "settings",
         "synchronised_epoch",
         "waiting",
@@ -33,6 +34,7 @@ class Ledger:
         self.counters = Counters()
         self.released: list[Token] = []
         self.dropped: list[Token] = []
+        self.revised: list[tuple[Token, bytes]] = []
         self.divergences: list[Divergence] = []
         self.held: dict[Item, None] = {}
         self.held_bytes = 0
@@ -50,6 +52,16 @@ class Ledger:
             del self.held[item]
             self.held_bytes -= item.length
         self.pass_on(item.token, item.length)
+
+    def revise(self, item: Item, packet: bytes) -> None:
+        """Let a pure ACK leave as another packet, with less acknowledged or a smaller window."""
+        if item in self.held:
+            del self.held[item]
+            self.held_bytes -= item.length
+        self.revised.append((item.token, packet))
+        self.counters.released_packets += 1
+        self.counters.released_bytes += item.length
+        self.counters.revised_acknowledgments += 1
 
     def pass_on(self, token: Token, length: int) -> None:
         self.released.append(token)

@@ -20,10 +20,13 @@ class Segment(Item):
         "buffer",
         "data_end",
         "data_start",
+        "edge",
         "end",
         "flags",
+        "ip",
         "offset",
         "start",
+        "tcp",
     )
 
     def __init__(
@@ -39,6 +42,10 @@ class Segment(Item):
         self.ack = ack
         self.buffer: Buffer = packet.buffer
         self.offset = packet.payload
+        self.ip = packet.ip
+        self.tcp = packet.tcp
+        # The right edge of the window that a pure ACK of the primary opens; None: not of interest.
+        self.edge: Position | None = None
         self.length = packet.end - packet.ip
         self.token = token
         self.owner = owner
@@ -50,6 +57,15 @@ class Segment(Item):
         with memoryview(self.buffer) as view:
             self.buffer = bytes(view[offset : offset + self.data_end - self.data_start])
         self.offset = 0
+
+    def keep_header(self) -> None:
+        """Copy what the floor's cure needs of a pure ACK; forget the bytes of anything else."""
+        if self.edge is None:
+            self.buffer = b""
+            return
+        self.buffer = bytes(self.buffer[self.ip : self.ip + self.length])
+        self.tcp -= self.ip
+        self.ip = 0
 
     def move_to(self, start: Position) -> None:
         """Give every octet another position, the first one this."""

@@ -14,6 +14,8 @@ class Settings:
     """Release (and count) what belongs to a TCP connection whose opening was not seen."""
     pass_uncompared: bool = False
     """Release IPv6 and tagged frames of the primary, which are not compared, instead of dropping them."""
+    cure_after: float | None = None
+    """Seconds after which an ACK that the floor holds leaves lowered; None: no packet is ever changed."""
     held_packets: int = 8_192
     held_bytes: int = 256 << 20
     secondary_packets: int = 16_384

@@ -13,6 +13,7 @@ whose own number is unknown to the client and matches whatever it is.
 from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence, Reason
+from colo_bridge.compare.floor import Floor
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
@@ -25,24 +26,22 @@ _REMEMBERED_ISNS = 4
 
 class TcpConnection:
     __slots__ = (
-        "above_floor",
         "cursor",
         "diverged",
         "epoch",
         "finished",
+        "floor",
         "flow",
         "generation",
         "ledger",
         "near",
         "never_compared",
         "origin",
-        "primary_ack",
         "primary_end",
         "primary_followed",
         "primary_isns",
         "primary_syns",
         "resets",
-        "secondary_ack",
         "secondary_end",
         "secondary_followed",
         "secondary_isn",
@@ -67,12 +66,9 @@ class TcpConnection:
         self.near: Position | None = None
         self.primary_end: Position | None = None
         self.secondary_end: Position | None = None
-        self.primary_ack: Position | None = None
-        self.secondary_ack: Position | None = None
-        # The primary's segments: with octets above the cursor; held by the floor alone, by ACK;
-        # from below the first number that was compared.
+        self.floor = Floor(ledger)
+        # The primary's segments: with octets above the cursor; from below the first number that was compared.
         self.unverified: list[Segment] = []
-        self.above_floor: list[Segment] = []
         self.never_compared: list[Segment] = []
         # The secondary's segments with octets above the cursor.
         self.uncompared: list[Segment] = []
@@ -94,11 +90,13 @@ class TcpConnection:
         if cursor is None or flags & (SYN | RST) or not self.primary_followed:
             self._from_primary_slowly(packet, token, now)
             return
-        segment = Segment(packet, position_near(packet.sequence, cursor), self._primary_ack(packet), token, self, now)
+        segment = Segment(
+            packet, position_near(packet.sequence, cursor), self.floor.primary_ack(packet), token, self, now
+        )
         self._primary_octets(segment)
 
     def _from_primary_slowly(self, packet: TcpPacket, token: Token, now: float) -> None:
-        ack = self._primary_ack(packet)
+        ack = self.floor.primary_ack(packet)
         segment = Segment(packet, self._position(packet.sequence), ack, token, self, now)
         if packet.flags & RST:
             self._primary_reset(segment)
@@ -116,7 +114,7 @@ class TcpConnection:
         if self.primary_end is None or end > self.primary_end:
             self.primary_end = end
         if end == segment.start:
-            self._settle(segment)
+            self.floor.settle_pure(segment)
             return
         cursor = self.cursor
         if cursor is not None and end <= cursor:
@@ -149,7 +147,7 @@ class TcpConnection:
             self._hold_never_compared(segment)
             return
         self.ledger.counters.retransmissions += 1
-        self._settle(segment)
+        self.floor.settle(segment)
 
     def _hold_never_compared(self, segment: Segment) -> None:
         if self.ledger.settings.pass_unsynchronised:
@@ -158,32 +156,6 @@ class TcpConnection:
         elif self.ledger.hold(segment):
             segment.retain()
             self.never_compared.append(segment)
-
-    def _settle(self, segment: Segment) -> None:
-        """The octets are verified: the acknowledged floor decides."""
-        ack, floor = segment.ack, self.secondary_ack
-        if ack is None or (floor is not None and ack <= floor):
-            self.ledger.release(segment)
-        elif self.ledger.hold(segment):
-            segment.buffer = b""
-            above_floor = self.above_floor
-            at = len(above_floor)
-            while at and _ack_of(above_floor[at - 1]) > ack:
-                at -= 1
-            above_floor.insert(at, segment)
-
-    def _primary_ack(self, packet: TcpPacket) -> Position | None:
-        if not packet.flags & ACK:
-            return None
-        highest = self.primary_ack
-        if highest is None:
-            ack = self._first_ack(packet.acknowledgment, self.secondary_ack)
-        else:
-            ack = position_near(packet.acknowledgment, highest)
-            if ack <= highest:
-                return ack
-        self.primary_ack = ack
-        return ack
 
     # The secondary's side.
 
@@ -194,13 +166,13 @@ class TcpConnection:
             self._from_secondary_slowly(packet, now)
             return
         if packet.flags & ACK:
-            self._secondary_acknowledges(packet.acknowledgment)
+            self.floor.secondary_acknowledges(packet)
         segment = Segment(packet, position_near(packet.sequence, cursor), None, None, self, now)
         self._secondary_octets(segment)
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
         if packet.flags & ACK:
-            self._secondary_acknowledges(packet.acknowledgment)
+            self.floor.secondary_acknowledges(packet)
         segment = Segment(packet, self._position(packet.sequence), None, None, self, now)
         if packet.flags & RST:
             self._secondary_reset(segment)
@@ -243,32 +215,6 @@ class TcpConnection:
         if not self.ledger.keep(segment):
             self.uncompared.remove(segment)
 
-    def _secondary_acknowledges(self, number: Serial) -> None:
-        highest = self.secondary_ack
-        if highest is None:
-            self.secondary_ack = self._first_ack(number, self.primary_ack)
-        else:
-            ack = position_near(number, highest)
-            if ack <= highest:
-                return
-            self.secondary_ack = ack
-        if self.above_floor:
-            self._release_up_to_floor()
-
-    def _release_up_to_floor(self) -> None:
-        above_floor, floor = self.above_floor, self.secondary_ack
-        count = 0
-        for segment in above_floor:
-            if floor is None or _ack_of(segment) > floor:
-                break
-            self.ledger.release(segment)
-            count += 1
-        del above_floor[:count]
-
-    @staticmethod
-    def _first_ack(number: Serial, other: Position | None) -> Position:
-        return first_position(number) if other is None else position_near(number, other)
-
     # The comparison.
 
     def _advance(self) -> None:
@@ -294,7 +240,7 @@ class TcpConnection:
                 self.cursor = cursor = end
             if ours.end <= end:
                 del primary[0]
-                self._settle(ours)
+                self.floor.settle(ours)
             if theirs.end <= end:
                 del secondary[0]
                 self.ledger.throw_away(theirs)
@@ -331,6 +277,7 @@ class TcpConnection:
     # The handshake.
 
     def _primary_syn(self, segment: Segment) -> None:
+        self.floor.windows.note_primary_syn(segment)
         if segment.start not in self.primary_isns:
             self.primary_isns = [*self.primary_isns, segment.start][-_REMEMBERED_ISNS:]
             self.primary_end = segment.end
@@ -351,6 +298,7 @@ class TcpConnection:
             self._diverge_control(segment.start, "the secondary refused the connection")
 
     def _secondary_syn(self, segment: Segment) -> None:
+        self.floor.windows.note_secondary_syn(segment)
         if self.secondary_syn is not None:
             if not self.secondary_followed:
                 self.secondary_isn = serial_at(segment.start)
@@ -383,7 +331,7 @@ class TcpConnection:
     def _verified_syn(self, segment: Segment) -> None:
         """The SYN itself is equal; data that came with it is compared like any other."""
         if segment.end == segment.start + 1:
-            self._settle(segment)
+            self.floor.settle(segment)
         else:
             self._primary_octets(segment)
 
@@ -515,7 +463,7 @@ class TcpConnection:
         assert isinstance(item, Segment)
         if item.token is None:
             detail = "the primary has not sent what the secondary sent"
-        elif item in self.above_floor:
+        elif item in self.floor.above:
             detail = "the secondary has not acknowledged what the primary acknowledges"
         else:
             detail = "the secondary has not sent what the primary sent"
@@ -525,12 +473,15 @@ class TcpConnection:
     def renew(self, synchronised: bool) -> None:
         """A checkpoint is done. `synchronised`: the secondary now is the primary."""
         self.epoch = self.ledger.epoch
+        above_floor = self.floor.take_all()
+        if above_floor and not synchronised and self.floor.lost_input():
+            self.unsynchronised = self.ledger.settings.pass_unsynchronised
         resets = self.resets.take_held() if self.resets is not None else []
-        held = [*self.primary_syns, *self.never_compared, *self.unverified, *self.above_floor, *resets]
+        held = [*self.primary_syns, *self.never_compared, *self.unverified, *above_floor, *resets]
         held.sort(key=lambda segment: segment.start)
         for segment in held:
             self.ledger.release(segment)
-        for queue in (self.primary_syns, self.never_compared, self.unverified, self.above_floor):
+        for queue in (self.primary_syns, self.never_compared, self.unverified):
             queue.clear()
         self._forget_uncompared()
         if self.secondary_syn is not None and not self.syn_matched:
@@ -546,7 +497,7 @@ class TcpConnection:
             self.origin = None
             self.syn_matched = bool(self.primary_isns)
         if synchronised:
-            self.secondary_ack = self.primary_ack
+            self.floor.synchronise()
             self.secondary_end = self.primary_end
             self.unsynchronised = False
 
@@ -557,7 +508,7 @@ class TcpConnection:
         """Nothing of this connection waits."""
         return not (
             self.unverified
-            or self.above_floor
+            or self.floor.above
             or self.uncompared
             or self.never_compared
             or self.primary_syns
@@ -571,7 +522,7 @@ class TcpConnection:
 
     def note_primary(self, packet: TcpPacket) -> None:
         """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
-        self._primary_ack(packet)
+        self.floor.primary_ack(packet)
         end = Segment(packet, self._position(packet.sequence), None, None, self, 0.0).end
         if self.primary_end is None or end > self.primary_end:
             self.primary_end = self.near = end
@@ -586,8 +537,3 @@ class TcpConnection:
             self.near = first_position(number)
             return self.near
         return position_near(number, near)
-
-
-def _ack_of(segment: Segment) -> Position:
-    assert segment.ack is not None
-    return segment.ack

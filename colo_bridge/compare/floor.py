@@ -1,0 +1,146 @@
+"""The acknowledged floor of one connection: how far the secondary has what the client sent.
+
+1. No packet leaves that acknowledges more than the secondary has acknowledged: else the client would
+   discard what the secondary lacks, and a failover would lose it.
+2. Before the secondary's first ACK there is no floor, and what carries an ACK waits.
+3. A pure ACK opens no wider window than the secondary has (where the cures are on).
+"""
+
+from __future__ import annotations
+
+from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.segment import Segment
+from colo_bridge.compare.window import Windows
+from colo_bridge.wire.packet import ACK, TcpPacket
+from colo_bridge.wire.serial import Position, Serial, first_position, position_near
+
+
+class Floor:
+    """`above` holds the primary's segments that wait for the floor alone, in order of their ACK."""
+
+    __slots__ = ("_lost_at", "above", "ledger", "primary", "secondary", "windows")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.primary: Position | None = None
+        """The primary's highest ACK."""
+        self.secondary: Position | None = None
+        """The secondary's highest ACK: the floor, since the primary's ACKs are what it is applied to."""
+        self.above: list[Segment] = []
+        self.windows = Windows()
+        self._lost_at: Position | None = None
+
+    def primary_ack(self, packet: TcpPacket) -> Position | None:
+        """What a packet of the primary acknowledges; None: it has no ACK flag."""
+        if not packet.flags & ACK:
+            return None
+        highest = self.primary
+        if highest is None:
+            ack = _first_ack(packet.acknowledgment, self.secondary)
+        else:
+            ack = position_near(packet.acknowledgment, highest)
+            if ack <= highest:
+                return ack
+        self.primary = ack
+        return ack
+
+    def settle(self, segment: Segment) -> None:
+        """Release a segment whose octets are verified, or hold it until the floor reaches its ACK."""
+        ack, floor = segment.ack, self.secondary
+        if ack is None or (floor is not None and ack <= floor and self._fits_window(segment)):
+            self._leave(segment)
+        elif self.ledger.hold(segment):
+            segment.keep_header()
+            above = self.above
+            at = len(above)
+            while at and _ack_of(above[at - 1]) > ack:
+                at -= 1
+            above.insert(at, segment)
+
+    def settle_pure(self, segment: Segment) -> None:
+        """The same for a segment without octets."""
+        if self.ledger.settings.cure_after is not None:
+            self.windows.note_primary(segment)
+        self.settle(segment)
+
+    def secondary_acknowledges(self, packet: TcpPacket) -> None:
+        """Take note of a packet of the secondary with the ACK flag; release what the floor held until now."""
+        highest = self.secondary
+        if highest is None:
+            self.secondary = ack = _first_ack(packet.acknowledgment, self.primary)
+        else:
+            ack = position_near(packet.acknowledgment, highest)
+            if ack > highest:
+                self.secondary = ack
+        self.windows.note_secondary(packet, ack)
+        if self.above:
+            self._release_up_to_floor()
+
+    def lower(self, before: float) -> None:
+        """Release pure ACKs that the floor has held since before a time, lowered to the floor.
+
+        The client learns how far the secondary is, and resends what it lacks.  The newest one stays
+        as it is, to leave when the secondary has caught up: nobody would send it again.
+        """
+        floor = self.secondary
+        if floor is None:
+            return
+        above, self.above = self.above, []
+        for segment in above:
+            older = segment is not above[-1] and segment.arrived < before
+            if older and segment.edge is not None and _ack_of(segment) > floor:
+                self.ledger.revise(segment, self.windows.narrowed(segment, floor))
+            else:
+                self.above.append(segment)
+
+    def take_all(self) -> list[Segment]:
+        """What the floor holds, for a checkpoint to release."""
+        above, self.above = self.above, []
+        return above
+
+    def lost_input(self) -> bool:
+        """Whether the secondary will never acknowledge what a checkpoint now releases.
+
+        A checkpoint that copies no state may take from the secondary what the client sent.  It may
+        only be late; but if it has acknowledged nothing from one such checkpoint to the next, it is lost.
+        """
+        lost = self._lost_at is not None and self._lost_at == self.secondary
+        self._lost_at = self.secondary
+        return lost
+
+    def synchronise(self) -> None:
+        """The secondary is a copy of the primary."""
+        self.secondary = self.primary
+        self._lost_at = None
+        self.windows.synchronise()
+
+    def _release_up_to_floor(self) -> None:
+        floor = self.secondary
+        assert floor is not None
+        above = self.above
+        if _ack_of(above[0]) > floor:
+            return
+        self.above = []
+        for segment in above:
+            if _ack_of(segment) <= floor and self._fits_window(segment):
+                self._leave(segment)
+            else:
+                self.above.append(segment)
+
+    def _fits_window(self, segment: Segment) -> bool:
+        return segment.edge is None or self.windows.may_leave(segment.edge, _ack_of(segment))
+
+    def _leave(self, segment: Segment) -> None:
+        if segment.edge is None or not self.windows.is_too_wide(segment.edge):
+            self.ledger.release(segment)
+        else:
+            self.ledger.revise(segment, self.windows.narrowed(segment, _ack_of(segment)))
+
+
+def _first_ack(number: Serial, other: Position | None) -> Position:
+    return first_position(number) if other is None else position_near(number, other)
+
+
+def _ack_of(segment: Segment) -> Position:
+    assert segment.ack is not None
+    return segment.ack

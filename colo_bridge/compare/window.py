@@ -1,0 +1,84 @@
+"""What the primary's pure ACKs invite the client to send, and what the secondary would take of it.
+
+1. An ACK leaves with the window that the secondary has room for, if the primary has more: else the
+   secondary would drop what the client sends, and the client would not know.
+2. While the secondary has no room for one segment, the ACK waits: the secondary says when it has.
+
+Window scale: RFC 7323 §2.  Where no SYN was seen the scale is unknown, and windows are left alone.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from colo_bridge.compare.segment import Segment
+from colo_bridge.wire.checksum import finish_tcp
+from colo_bridge.wire.options import window_scale
+from colo_bridge.wire.packet import SYN, Buffer, TcpPacket
+from colo_bridge.wire.serial import Position, serial_at
+
+_ONE_SEGMENT = 1_460
+_LARGEST = 0xFFFF
+_WINDOW_AT = 14
+_WINDOW = struct.Struct("!H")
+_ACKNOWLEDGMENT = struct.Struct("!I")
+_ACKNOWLEDGMENT_AT = 8
+
+
+class Windows:
+    """The receive windows of both replicas of one connection."""
+
+    __slots__ = ("primary_scale", "secondary_edge", "secondary_scale")
+
+    def __init__(self) -> None:
+        self.primary_scale: int | None = None
+        self.secondary_scale: int | None = None
+        self.secondary_edge: Position | None = None
+
+    def note_primary_syn(self, syn: Segment) -> None:
+        self.primary_scale = window_scale(syn.buffer, syn.tcp + 20, syn.offset)
+
+    def note_secondary_syn(self, syn: Segment) -> None:
+        self.secondary_scale = window_scale(syn.buffer, syn.tcp + 20, syn.offset)
+
+    def note_primary(self, segment: Segment) -> None:
+        """Work out the edge of a pure ACK."""
+        if self.primary_scale is not None and segment.ack is not None:
+            segment.edge = Position(segment.ack + (_window(segment.buffer, segment.tcp) << self.primary_scale))
+
+    def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
+        """The edge of the newest window; a receiver never takes back what it offered (RFC 9293 §3.8.6)."""
+        if self.secondary_scale is not None and not packet.flags & SYN:
+            edge = ack + (_window(packet.buffer, packet.tcp) << self.secondary_scale)
+            if self.secondary_edge is None or edge > self.secondary_edge:
+                self.secondary_edge = Position(edge)
+
+    def synchronise(self) -> None:
+        """The secondary is the primary now; its next packet tells its window."""
+        self.secondary_scale = self.primary_scale
+        self.secondary_edge = None
+
+    def is_too_wide(self, edge: Position) -> bool:
+        return self.secondary_edge is not None and edge > self.secondary_edge
+
+    def may_leave(self, edge: Position, ack: Position) -> bool:
+        """Whether the secondary has room for a segment, or for all that the primary has room for."""
+        limit = self.secondary_edge
+        return limit is None or edge <= limit or limit - ack >= min(_ONE_SEGMENT, edge - ack)
+
+    def narrowed(self, segment: Segment, ack: Position) -> bytes:
+        """The IPv4 packet of a pure ACK with this acknowledgment and no more window than both have."""
+        edge, scale = segment.edge, self.primary_scale
+        assert edge is not None and scale is not None
+        limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
+        packet = bytearray(segment.buffer[segment.ip : segment.ip + segment.length])
+        tcp = segment.tcp - segment.ip
+        _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
+        _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))
+        finish_tcp(packet, 0, tcp, len(packet))
+        return bytes(packet)
+
+
+def _window(buffer: Buffer, tcp: int) -> int:
+    window: int = _WINDOW.unpack_from(buffer, tcp + _WINDOW_AT)[0]
+    return window

@@ -1,0 +1,70 @@
+"""TCP options: where the numbers stand that belong to one replica alone.
+
+Formats: RFC 9293 §3.1 (the list itself), RFC 7323 §3.2 (timestamps), RFC 2018 §3 (SACK).
+A list that breaks off (an option without a length, with a length below two, or longer
+than the header) is read up to there, as receivers do, and `malformed` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from colo_bridge.wire.packet import Buffer
+
+_END, _NOP, _WINDOW_SCALE, _SACK, _TIMESTAMPS = 0, 1, 3, 5, 8
+_LARGEST_SCALE = 14
+_TIMESTAMPS_LENGTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampsAt:
+    """Where the two 32-bit values of a timestamps option begin."""
+
+    value: int
+    echo: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Indexes into the buffer that was read."""
+
+    timestamps: tuple[TimestampsAt, ...] = ()
+    """Every timestamps option of the right length; receivers heed the last."""
+    sack_edges: tuple[int, ...] = ()
+    """Where each 32-bit edge of each SACK block begins."""
+    malformed: bool = False
+
+
+def read_options(buffer: Buffer, at: int, end: int) -> Options:
+    """Read the options in `buffer[at:end]`; never raises."""
+    timestamps: list[TimestampsAt] = []
+    sack_edges: list[int] = []
+    while at < end and buffer[at] != _END:
+        length = _length(buffer, at, end)
+        if not length:
+            return Options(tuple(timestamps), tuple(sack_edges), malformed=True)
+        if buffer[at] == _TIMESTAMPS and length == _TIMESTAMPS_LENGTH:
+            timestamps.append(TimestampsAt(at + 2, at + 6))
+        elif buffer[at] == _SACK and length % 8 == 2:
+            sack_edges.extend(range(at + 2, at + length, 4))
+        at += length
+    return Options(tuple(timestamps), tuple(sack_edges))
+
+
+def window_scale(buffer: Buffer, at: int, end: int) -> int:
+    """The shift count among the options of a SYN in `buffer[at:end]`; 0 without one (RFC 7323 §2)."""
+    while at < end and buffer[at] != _END and (length := _length(buffer, at, end)):
+        if buffer[at] == _WINDOW_SCALE and length == 3:
+            return min(buffer[at + 2], _LARGEST_SCALE)
+        at += length
+    return 0
+
+
+def _length(buffer: Buffer, at: int, end: int) -> int:
+    """Bytes of the option at `at`; 0 where it is not a whole option."""
+    if buffer[at] == _NOP:
+        return 1
+    if at + 1 >= end:
+        return 0
+    length = buffer[at + 1]
+    return length if 2 <= length <= end - at else 0
