@@ -1,0 +1,1 @@
+"""The command `colo-bridge`: one module for each group of subcommands."""

@@ -1,0 +1,1 @@
+"""The running service: wiring, control socket, systemd notification."""

@@ -1,0 +1,223 @@
+"""The control socket: one JSON object a line in, one out, for root and ourselves only.
+
+{"verb": "status"}   →   {"ok": true, "result": …}
+anything wrong       →   {"ok": false, "error": "one sentence"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from colo_bridge.errors import ColoBridgeError, OperatorError, PeerError
+
+LINE_LIMIT = 64 * 1024
+"""Bytes of one request, its newline included."""
+CLIENT_LIMIT = 16
+"""Connections served at once."""
+IDLE_SECONDS = 30.0
+"""How long a client may be silent, or leave an answer unread."""
+
+Verb = Callable[[dict[str, object]], object]
+
+log = logging.getLogger(__name__)
+
+
+class ControlServer:
+    """Answers `verbs` on the Unix stream socket `path` inside the running event loop."""
+
+    def __init__(self, path: Path, verbs: Mapping[str, Verb], *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._path = path
+        self._verbs = verbs
+        self._idle_seconds = idle_seconds
+        self._listener: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        self._inode = 0
+
+    def claim(self) -> None:
+        """Take the path; raises OperatorError if another daemon has it or it cannot be used.
+
+        Apart from `start`, because whoever is to be the only one must know before it changes anything.
+        """
+        self._listener = _listen(self._path)
+        self._inode = self._path.stat().st_ino
+
+    def release(self) -> None:
+        """Give a path back that was claimed."""
+        if self._listener is not None:
+            self._listener.close()
+        self._remove()
+
+    async def start(self) -> None:
+        """Answer in the running loop; claims the path if that was not done."""
+        if self._listener is None:
+            self.claim()
+        self._server = await asyncio.start_unix_server(self._accept, sock=self._listener, limit=LINE_LIMIT)
+
+    async def close(self) -> None:
+        """Stop listening, end every connection and take the socket away."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Take away our socket, but not one that a successor has put in its place."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.current_task()
+        assert client is not None
+        self._clients.add(client)
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            self._clients.discard(client)
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = _peer_uid(writer)
+        if refusal := self._refusal(uid):
+            await self._send(writer, _failure(refusal))
+            return
+        while line := await self._line(reader, writer):
+            await self._send(writer, self._answer(line, uid))
+
+    def _refusal(self, uid: int) -> str:
+        if uid not in (0, os.geteuid()):
+            log.warning("control socket: uid %d refused", uid)
+            return "only root may use the control socket"
+        return "too many clients" if len(self._clients) > CLIENT_LIMIT else ""
+
+    async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """The next request; empty at the end of the connection or after one that is too long."""
+        async with asyncio.timeout(self._idle_seconds):
+            try:
+                return await reader.readline()
+            except ValueError:
+                pass
+        await self._send(writer, _failure(f"a request is limited to {LINE_LIMIT} bytes"))
+        return b""
+
+    async def _send(self, writer: asyncio.StreamWriter, answer: dict[str, object]) -> None:
+        writer.write(json.dumps(answer).encode() + b"\n")
+        async with asyncio.timeout(self._idle_seconds):
+            await writer.drain()
+
+    def _answer(self, line: bytes, uid: int) -> dict[str, object]:
+        try:
+            request = _parse(line)
+            verb = self._verbs[_verb_name(request, self._verbs)]
+            if request["verb"] != "status":
+                log.info("control socket: %s by uid %d", request["verb"], uid)
+            return {"ok": True, "result": verb(request)}
+        except ColoBridgeError as error:
+            return _failure(str(error))
+        except Exception:
+            # A bug in one answer must not end the connection, let alone the data path.
+            log.exception("control socket: a request failed")
+            return _failure("internal error; see the log")
+
+
+def _failure(error: str) -> dict[str, object]:
+    return {"ok": False, "error": error}
+
+
+def _parse(line: bytes) -> dict[str, object]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise PeerError("the request is not JSON") from error
+    if not isinstance(request, dict):
+        raise PeerError("the request is not a JSON object")
+    return request
+
+
+def _verb_name(request: Mapping[str, object], verbs: Mapping[str, Verb]) -> str:
+    name = request.get("verb")
+    if not isinstance(name, str) or name not in verbs:
+        raise PeerError("unknown verb", f"known are {', '.join(sorted(verbs))}")
+    return name
+
+
+def _peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Who connected, from SO_PEERCRED: struct ucred is pid, uid, gid (unix(7))."""
+    peer: socket.socket = writer.get_extra_info("socket")
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket at `path` with mode 0600; a dead daemon's socket is replaced."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _lock(path.parent):
+            _remove_stale(path)
+            return _bind(path)
+    except OSError as error:
+        raise OperatorError(f"cannot make the control socket {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Two daemons that start at once must not both find the socket stale."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bind(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(CLIENT_LIMIT)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OperatorError(f"{path} exists and is no socket", "remove it or choose another run_dir")
+        if _is_alive(path):
+            raise OperatorError(f"a daemon is already running at {path}", "stop it first")
+        path.unlink()
+
+
+def _is_alive(path: Path) -> bool:
+    """Whether somebody listens; a full backlog (EAGAIN) counts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            pass
+    return True

@@ -1,0 +1,165 @@
+"""The checkpoint state machine: every pair of its table, and random walks against a model."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from colo_bridge.checkpoint.coordinator import Coordinator, Kill, Outcome, Policy, Start, State
+from colo_bridge.errors import InternalError
+
+POLICY = Policy(timeout=30.0, retry_interval=1.0)
+STEPS = {
+    State.IDLE: [],
+    State.REQUESTED: ["request"],
+    State.RUNNING: ["request", "tick"],
+    State.STOPPING: ["request", "tick", "too long"],
+    State.WAITING: ["request", "tick", "fail"],
+}
+
+
+def coordinator_in(state: State) -> Coordinator:
+    """A coordinator that reached `state` at time 0 (STOPPING: at 30)."""
+    coordinator = Coordinator(POLICY)
+    actions = {
+        "request": lambda: coordinator.request("content", 0.0, {"connection": "a"}),
+        "tick": lambda: coordinator.tick(0.0),
+        "too long": lambda: coordinator.tick(30.0),
+        "fail": lambda: coordinator.finished(False, 0.0),
+    }
+    for step in STEPS[state]:
+        actions[step]()
+    assert coordinator.state is state
+    return coordinator
+
+
+def test_a_request_is_started_by_the_next_tick():
+    coordinator = coordinator_in(State.IDLE)
+    assert coordinator.request("content", 5.0, {"connection": "a"})
+    assert coordinator.tick(5.0) == [Start("content", {"connection": "a"}, 1)]
+    assert coordinator.tick(5.0) == []
+
+
+@pytest.mark.parametrize("state", [State.REQUESTED, State.RUNNING, State.STOPPING, State.WAITING])
+def test_a_request_joins_the_one_under_way(state):
+    coordinator = coordinator_in(state)
+    assert not coordinator.request("timeout", 30.0)
+    assert coordinator.state is state
+    assert (coordinator.counters.requested, coordinator.counters.joined) == (1, 1)
+    assert coordinator.counters.reasons == {"content": 1, "timeout": 1}
+
+
+def test_success_counts_an_epoch_and_unlatches():
+    coordinator = coordinator_in(State.RUNNING)
+    assert coordinator.finished(True, 1.0) is Outcome.DONE
+    assert (coordinator.state, coordinator.epoch, coordinator.counters.done) == (State.IDLE, 1, 1)
+    assert coordinator.request("content", 1.0)
+
+
+def test_a_failure_is_tried_again_after_the_interval():
+    coordinator = coordinator_in(State.RUNNING)
+    assert coordinator.finished(False, 10.0) is Outcome.FAILED
+    assert coordinator.tick(10.999) == []
+    assert coordinator.tick(11.0) == [Start("content", {"connection": "a"}, 2)]
+    assert (coordinator.epoch, coordinator.counters.failed, coordinator.counters.requested) == (0, 1, 1)
+
+
+def test_an_attempt_that_takes_too_long_is_killed_once():
+    coordinator = coordinator_in(State.RUNNING)
+    assert coordinator.tick(29.999) == []
+    assert coordinator.tick(30.0) == [Kill()]
+    assert coordinator.tick(99.0) == []
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_whatever_a_killed_attempt_says_it_timed_out(success):
+    coordinator = coordinator_in(State.STOPPING)
+    assert coordinator.finished(success, 30.0) is Outcome.TIMED_OUT
+    assert coordinator.state is State.WAITING
+    assert (coordinator.counters.failed, coordinator.counters.timed_out, coordinator.epoch) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.REQUESTED, State.WAITING])
+def test_an_end_without_a_start_is_a_bug(state):
+    with pytest.raises(InternalError, match=state.value):
+        coordinator_in(state).finished(True, 0.0)
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.STOPPING])
+def test_nothing_is_ever_due_in(state):
+    coordinator = coordinator_in(state)
+    assert coordinator.due is None
+    assert coordinator.tick(1e9) == []
+
+
+@pytest.mark.parametrize(("state", "due"), [(State.REQUESTED, 0.0), (State.RUNNING, 30.0), (State.WAITING, 1.0)])
+def test_due_says_when_to_tick(state, due):
+    assert coordinator_in(state).due == due
+
+
+def test_the_request_keeps_its_own_copy_of_the_detail():
+    coordinator, detail = Coordinator(POLICY), {"connection": "a"}
+    coordinator.request("content", 0.0, detail)
+    detail.clear()
+    assert coordinator.tick(0.0) == [Start("content", {"connection": "a"}, 1)]
+
+
+class Walk(RuleBasedStateMachine):
+    """A provider, a clock and requests in any order; the model only counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.coordinator = Coordinator(POLICY)
+        self.now = 0.0
+        self.running = self.killed = False
+        self.started_at = self.free_at = 0.0
+        self.wanted = False
+        self.done = self.failed = 0
+
+    @rule(reason=st.sampled_from(["content", "control", "timeout"]))
+    def request(self, reason):
+        assert self.coordinator.request(reason, self.now) is not self.wanted
+        self.wanted = True
+
+    @rule(step=st.floats(0, 40))
+    def wait(self, step):
+        self.now += step
+
+    @rule()
+    def tick(self):
+        for action in self.coordinator.tick(self.now):
+            if isinstance(action, Start):
+                assert self.wanted and not self.running and self.now >= self.free_at
+                self.running, self.killed, self.started_at = True, False, self.now
+            else:
+                assert self.running and not self.killed and self.now - self.started_at >= POLICY.timeout - 1e-6
+                self.killed = True
+
+    @precondition(lambda self: self.running)
+    @rule(success=st.booleans())
+    def finish(self, success):
+        outcome = self.coordinator.finished(success, self.now)
+        self.running = False
+        if success and not self.killed:
+            assert outcome is Outcome.DONE
+            self.done += 1
+            self.wanted = False
+        else:
+            assert outcome is (Outcome.TIMED_OUT if self.killed else Outcome.FAILED)
+            self.failed += 1
+            self.free_at = self.now + POLICY.retry_interval
+
+    @invariant()
+    def nothing_is_forgotten(self):
+        counters = self.coordinator.counters
+        assert self.coordinator.epoch == counters.done == self.done
+        assert counters.failed == self.failed
+        assert counters.started == self.done + self.failed + self.running
+        assert counters.requested == self.done + self.wanted
+        assert counters.reasons.total() == counters.requested + counters.joined
+        # Whoever ticks when it is due gets every request started or stopped in the end.
+        assert (self.coordinator.due is None) == (not self.wanted or (self.killed and self.running))
+
+
+Walk.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestWalk = Walk.TestCase

@@ -1,0 +1,325 @@
+"""The control socket and the messages to systemd, over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+import uvloop
+
+from colo_bridge.daemon import client
+from colo_bridge.daemon.control import CLIENT_LIMIT, LINE_LIMIT, ControlServer
+from colo_bridge.daemon.notify import Notifier
+from colo_bridge.errors import OperatorError, PeerError
+
+SECONDS = 10
+
+
+def refuse(_request):
+    raise OperatorError("not now", "later")
+
+
+VERBS = {
+    "status": lambda request: {"state": "protected"},
+    "echo": lambda request: request,
+    "refuse": refuse,
+    "bug": lambda request: 1 // 0,
+}
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request):
+    """Run a scenario, bounded in time, under both event loops."""
+    runner = asyncio.run if request.param == "asyncio" else uvloop.run
+    return lambda scenario: runner(asyncio.wait_for(scenario, SECONDS))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run" / "web.sock"
+
+
+@contextlib.asynccontextmanager
+async def serving(path, **options):
+    server = ControlServer(path, VERBS, **options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def exchange(path, *lines: bytes) -> list[dict]:
+    """Send lines over one connection and read as many answers (fewer if it is closed)."""
+    reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 20)
+    answers = []
+    for line in lines:
+        with contextlib.suppress(ConnectionError):
+            writer.write(line)
+            await writer.drain()
+            if answer := await reader.readline():
+                answers.append(json.loads(answer))
+    writer.close()
+    return answers
+
+
+def answers_to(run, path, *lines: bytes) -> list[dict]:
+    async def scenario():
+        async with serving(path):
+            return await exchange(path, *lines)
+
+    return run(scenario())
+
+
+def test_status(run, path):
+    assert answers_to(run, path, b'{"verb": "status"}\n') == [{"ok": True, "result": {"state": "protected"}}]
+
+
+def test_several_requests_on_one_connection(run, path):
+    answers = answers_to(run, path, b'{"verb": "echo", "a": 1}\n', b'{"verb": "status"}\n')
+    assert [answer["result"] for answer in answers] == [{"verb": "echo", "a": 1}, {"state": "protected"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"verb": "reboot"}\n', "unknown verb"),
+        (b'{"verb": 7}\n', "unknown verb"),
+        (b'{"verb": ["status"]}\n', "unknown verb"),
+        (b"{}\n", "unknown verb"),
+        (b"hello\n", "not JSON"),
+        (b"\xff\xfe\n", "not JSON"),
+        (b"[" * 60_000 + b"\n", "not JSON"),
+        (b"[1]\n", "not a JSON object"),
+        (b"\n", "not JSON"),
+        (b'{"verb": "refuse"}\n', "not now (later)"),
+        (b'{"verb": "bug"}\n', "internal error"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_connection_goes_on(run, path, line, error):
+    wrong, right = answers_to(run, path, line, b'{"verb": "status"}\n')
+    assert wrong["ok"] is False
+    assert error in wrong["error"]
+    assert right["ok"] is True
+
+
+def test_a_line_that_is_too_long_ends_the_connection(run, path):
+    answers = answers_to(run, path, b"x" * (LINE_LIMIT + 1), b'{"verb": "status"}\n')
+    assert answers == [{"ok": False, "error": f"a request is limited to {LINE_LIMIT} bytes"}]
+
+
+def test_an_endless_line_harms_nobody_else(run, path):
+    async def scenario():
+        async with serving(path):
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"x" * (100 * LINE_LIMIT))
+            answers = await exchange(path, b'{"verb": "status"}\n')
+            writer.transport.abort()
+            return answers
+
+    assert run(scenario())[0]["ok"] is True
+
+
+def test_a_line_just_within_the_limit_is_read(run, path):
+    line = b'{"verb": "status", "x": "' + b"y" * (LINE_LIMIT - 40) + b'"}\n'
+    assert answers_to(run, path, line)[0]["ok"] is True
+
+
+def test_the_socket_is_private_and_goes_with_the_server(run, path):
+    async def scenario():
+        async with serving(path):
+            return stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)
+
+    assert run(scenario()) == (0o600, 0o700)
+    assert not path.exists()
+
+
+def test_a_silent_client_is_dropped(run, path):
+    async def scenario():
+        async with serving(path, idle_seconds=0.1):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            assert await reader.read() == b""
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_client_that_reads_nothing_is_dropped(run, path):
+    """Its answers would pile up; the daemon must not wait for it either when it stops."""
+
+    async def scenario():
+        async with serving(path, idle_seconds=0.2) as server:
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write((b'{"verb": "echo", "x": "' + b"y" * 60_000 + b'"}\n') * 100)
+            while not server._clients:
+                await asyncio.sleep(0.01)
+            while server._clients:
+                await asyncio.sleep(0.01)
+            writer.transport.abort()
+
+    run(scenario())
+
+
+def test_too_many_clients_are_refused_and_the_others_served(run, path):
+    async def scenario():
+        async with serving(path):
+            silent = [await asyncio.open_unix_connection(str(path)) for _ in range(CLIENT_LIMIT)]
+            silent[0][1].write(b'{"verb": "status"}\n')
+            assert json.loads(await silent[0][0].readline())["ok"] is True
+            assert await exchange(path, b'{"verb": "status"}\n') == [{"ok": False, "error": "too many clients"}]
+            silent[0][1].close()
+            while not (await exchange(path, b'{"verb": "status"}\n'))[0]["ok"]:
+                await asyncio.sleep(0.01)
+            for _, writer in silent:
+                writer.close()
+
+    run(scenario())
+
+
+def test_other_users_are_refused(run, path, caplog):
+    """Asked by a process of user nobody, whom the modes of the files would let in."""
+    ask = f"""
+import os, socket
+s = socket.socket(socket.AF_UNIX); directory = os.open({str(path.parent)!r}, os.O_PATH)
+os.setuid(65534)
+s.connect(f"/proc/self/fd/{{directory}}/web.sock")
+s.sendall(b'{{"verb": "status"}}\\n')
+print(s.makefile().readline())
+"""
+
+    async def scenario():
+        async with serving(path):
+            path.chmod(0o666)
+            path.parent.chmod(0o755)
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", ask, stdout=subprocess.PIPE)
+            output, _ = await process.communicate()
+            return json.loads(output)
+
+    assert run(scenario()) == {"ok": False, "error": "only root may use the control socket"}
+    assert "uid 65534 refused" in caplog.text
+
+
+def test_verbs_that_change_something_are_logged_with_the_user(run, path, caplog):
+    caplog.set_level(logging.INFO)
+    answers_to(run, path, b'{"verb": "status"}\n', b'{"verb": "echo"}\n')
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("colo_bridge")]
+    assert messages == [f"control socket: echo by uid {os.getuid()}"]
+
+
+def test_a_dead_daemons_socket_is_replaced(run, path):
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert answers_to(run, path, b'{"verb": "status"}\n')[0]["ok"] is True
+
+
+def test_a_living_daemons_socket_is_not(run, path):
+    async def scenario():
+        async with serving(path):
+            with pytest.raises(OperatorError, match="already running"):
+                await ControlServer(path, VERBS).start()
+            return await exchange(path, b'{"verb": "status"}\n')
+
+    assert run(scenario())[0]["ok"] is True
+
+
+def test_of_two_that_start_at_once_one_wins(run, path):
+    async def scenario():
+        servers = [ControlServer(path, VERBS) for _ in range(4)]
+        results = await asyncio.gather(*(server.start() for server in servers), return_exceptions=True)
+        for server in servers:
+            await server.close()
+        return results
+
+    results = run(scenario())
+    assert results.count(None) == 1
+    assert all(isinstance(result, OperatorError) for result in results if result)
+
+
+def test_what_is_no_socket_is_left_alone(run, path):
+    path.parent.mkdir()
+    path.write_text("precious")
+    with pytest.raises(OperatorError, match="is no socket"):
+        run(ControlServer(path, VERBS).start())
+    assert path.read_text() == "precious"
+
+
+def test_a_path_that_is_too_long_is_one_sentence(run, tmp_path):
+    with pytest.raises(OperatorError, match="cannot make the control socket"):
+        run(ControlServer(tmp_path / ("x" * 120), VERBS).start())
+
+
+def test_a_successors_socket_is_not_taken_away(run, path):
+    async def scenario():
+        async with serving(path):
+            path.unlink()
+            path.write_text("successor")
+
+    run(scenario())
+    assert path.read_text() == "successor"
+
+
+def test_our_own_client_understands_it(run, path):
+    async def scenario():
+        async with serving(path):
+            assert await asyncio.to_thread(client.ask, path, "status") == {"state": "protected"}
+            with pytest.raises(PeerError, match="not now"):
+                await asyncio.to_thread(client.ask, path, "refuse")
+
+    run(scenario())
+    with pytest.raises(OperatorError):
+        client.ask(path, "status")
+
+
+@pytest.fixture(params=["file", "abstract"])
+def manager(request, tmp_path):
+    """A stand-in for systemd's end of $NOTIFY_SOCKET: the socket and its name."""
+    name = f"@cb-t-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(SECONDS)
+        receiver.bind(name.replace("@", "\0", 1))
+        yield receiver, name
+
+
+def test_systemd_is_told(manager):
+    receiver, name = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier.ready("2 cards\nprotected")
+    notifier.status("unprotected")
+    notifier.watchdog()
+    notifier.stopping()
+    received = [receiver.recv(4096).decode() for _ in range(4)]
+    assert received == ["READY=1\nSTATUS=2 cards protected", "STATUS=unprotected", "WATCHDOG=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such/socket"}])
+def test_without_systemd_nothing_happens(environment):
+    Notifier(environment).ready("fine")
+
+
+def test_a_full_socket_does_not_block(manager):
+    _, name = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name})
+    for _ in range(2000):
+        notifier.watchdog()
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "10000000"}, 5.0),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())}, 5.0),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+    ],
+)
+def test_the_watchdog_interval_is_half_of_what_is_allowed(environment, interval):
+    assert Notifier(environment).watchdog_interval == interval
