@@ -1,0 +1,10 @@
+# Started, it is active and protects; stopped, the kernel is as it was.
+. /mnt/tests/systemd/scenario.sh
+before=$(show_kernel)
+start
+is_active || die "not active"
+[ "$(count_our_rules)" -gt 0 ] || die "no rule while active"
+systemctl stop "$unit"
+[ "$(systemctl show -P Result "$unit")" = success ] || die "the stop was not clean"
+[ "$(show_kernel)" = "$before" ] || { diff <(echo "$before") <(show_kernel) || true; die "something is left"; }
+[ ! -e /run/colo-bridge/t.sock ] || die "the control socket is left"

@@ -1,0 +1,38 @@
+"""The operator's reference keeps step with the code."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from colo_bridge import config
+from colo_bridge.compare.decisions import Counters, Reason
+from colo_bridge.rewrite.limits import RewriteCounters
+
+REFERENCE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def test_every_key_is_named():
+    sections = [value for value in vars(config).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    keys = {key for section in sections for key in section.model_fields}
+    assert {key for key in keys if f"`{key}`" not in REFERENCE and f"[{key}]" not in REFERENCE} == set()
+
+
+@pytest.mark.parametrize(
+    "section", [config.CompareConfig, config.LimitsConfig, config.QueueConfig, config.CheckpointConfig]
+)
+def test_every_default_is_given(section):
+    for key, value in section().model_dump().items():
+        assert re.search(rf"^\| `{key}` \|.*`{re.escape(json.dumps(value))}`", REFERENCE, re.MULTILINE), key
+
+
+@pytest.mark.parametrize("counters", [Counters, RewriteCounters])
+def test_every_counter_is_explained(counters):
+    assert [field.name for field in fields(counters) if f"`{field.name}`" not in REFERENCE] == []
+
+
+def test_every_reason_of_a_divergence_is_named():
+    assert [reason for reason in Reason if f"`{reason.value}`" not in REFERENCE] == []
