@@ -1,0 +1,154 @@
+"""The way of every packet of one NIC: queue, TAPs, rewriter and comparator put together.
+
+1. Each of the three descriptors has one callback; it reads a bounded number of packets, so that
+   none of them starves the others, and ends by carrying out what the comparator decided.
+2. A buffer is reused by the next read: the comparator has copied what has to wait.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from colo_bridge.compare.comparator import Comparator
+from colo_bridge.compare.decisions import Divergence
+from colo_bridge.kernel.nfqueue import PacketQueue
+from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
+from colo_bridge.rewrite.rewriter import Rewriter
+from colo_bridge.wire.packet import MalformedPacket, cut_short, parse_ipv4
+
+_READS = 16
+"""Packets that one callback reads; more wait for the next turn of the loop."""
+_NEEDS_CHECKSUM = 1
+"""VIRTIO_NET_HDR_F_NEEDS_CSUM: the checksum is still to be finished (linux/virtio_net.h)."""
+_ETHERTYPE_IPV4 = 0x0800
+
+
+class Reporter(Protocol):
+    """Who hears of divergences."""
+
+    def diverged(self, divergence: Divergence) -> None: ...
+
+
+class DataPath:
+    """One NIC; `on_…` are called when the descriptor of that name can be read."""
+
+    def __init__(
+        self,
+        queue: PacketQueue,
+        mirror: Tap,
+        secondary: Tap,
+        comparator: Comparator,
+        rewriter: Rewriter,
+        reporter: Reporter,
+    ) -> None:
+        self._queue = queue
+        self._mirror = mirror
+        self._secondary = secondary
+        self._mirror_frame = memoryview(mirror.buffer)
+        self._reporter = reporter
+        self.comparator = comparator
+        self.rewriter = rewriter
+
+    def on_primary(self) -> bool:
+        """Packets that the primary sent and the kernel holds; whether there may be more."""
+        queue, comparator = self._queue, self.comparator
+        buffer, now = queue.buffer, time.monotonic()
+        more = True
+        for _ in range(_READS):
+            received = queue.receive()
+            if received is None:
+                more = False
+                break
+            packet_id, start, end, truncated = received
+            try:
+                packet = cut_short(buffer, start, end) if truncated else parse_ipv4(buffer, start, end)
+            except MalformedPacket:
+                comparator.primary_malformed(packet_id, end - start)
+                continue
+            comparator.primary(packet, packet_id, now)
+        self._carry_out()
+        return more
+
+    def on_secondary(self) -> bool:
+        """Frames that the secondary sent; whether there may be more."""
+        tap, comparator, rewriter = self._secondary, self.comparator, self.rewriter
+        buffer, now = tap.buffer, time.monotonic()
+        more = True
+        for _ in range(_READS):
+            end = tap.receive()
+            if not end:
+                more = False
+                break
+            try:
+                packet = rewriter.egress(buffer, VNET_HEADER_BYTES, end, bool(buffer[0] & _NEEDS_CHECKSUM), now)
+            except MalformedPacket:
+                comparator.secondary_malformed(end - VNET_HEADER_BYTES)
+                continue
+            comparator.secondary(packet, now)
+            if rewriter.ready:
+                self._deliver_ready()
+        self._carry_out()
+        return more
+
+    def on_mirror(self) -> bool:
+        """Copies of what was sent to the primary: the secondary gets them too."""
+        mirror, rewriter, send, view = self._mirror, self.rewriter, self._secondary.send, self._mirror_frame
+        buffer, now = mirror.buffer, time.monotonic()
+        for _ in range(_READS):
+            end = mirror.receive()
+            if not end:
+                return False
+            if rewriter.ingress(buffer, VNET_HEADER_BYTES, end, bool(buffer[0] & _NEEDS_CHECKSUM), now):
+                send(view[:end])
+        return True
+
+    def tick(self, now: float) -> None:
+        """Time passes: timeouts and ageing."""
+        self.comparator.tick(now)
+        self.rewriter.tick(now)
+        self._carry_out()
+
+    def cure(self, now: float) -> None:
+        """End what two healthy stacks might otherwise wait for."""
+        if self.comparator.held_packets:
+            self.comparator.cure(now)
+            self._carry_out()
+
+    def checkpoint_done(self, synchronised: bool) -> None:
+        """Release what is held, after everything that was sent before has been read."""
+        for read in (self.on_primary, self.on_secondary, self.on_mirror):
+            while read():
+                pass
+        self.comparator.checkpoint_done(synchronised)
+        if synchronised:
+            self.rewriter.synchronised()
+            self._deliver_ready()
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Give the verdicts, then tell what differed."""
+        comparator, queue = self.comparator, self._queue
+        released, revised, dropped = comparator.released, comparator.revised, comparator.dropped
+        if released or revised or dropped:
+            for packet_id in released:
+                queue.accept(packet_id)
+            for packet_id, packet in revised:
+                queue.replace(packet_id, packet)
+            for packet_id in dropped:
+                queue.drop(packet_id)
+            released.clear()
+            revised.clear()
+            dropped.clear()
+            queue.flush()
+        if comparator.divergences:
+            divergences = comparator.divergences[:]
+            comparator.divergences.clear()
+            for divergence in divergences:
+                self._reporter.diverged(divergence)
+
+    def _deliver_ready(self) -> None:
+        ready = self.rewriter.ready
+        for frame in ready:
+            self._secondary.send(frame)
+        ready.clear()

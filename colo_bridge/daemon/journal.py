@@ -1,0 +1,36 @@
+"""What the daemon says about divergences, in the log and in its status."""
+
+from __future__ import annotations
+
+from colo_bridge.compare.decisions import Divergence
+from colo_bridge.wire.packet import describe_flow
+
+
+def sentence(divergence: Divergence) -> str:
+    """One line for the log."""
+    parts = [f"divergence ({divergence.reason.value}) in {describe_flow(divergence.flow)}: {divergence.detail}"]
+    if divergence.sequence is not None:
+        parts.append(f"sequence {divergence.sequence}")
+    if divergence.stream_offset is not None:
+        parts.append(f"byte {divergence.stream_offset} of the stream")
+    if divergence.primary_length is not None:
+        lengths = f"primary segment {divergence.primary_length} bytes"
+        if divergence.secondary_length is not None:
+            lengths += f", secondary segment {divergence.secondary_length} bytes"
+        parts.append(lengths)
+    return "; ".join(parts)
+
+
+def fields(divergence: Divergence) -> dict[str, object]:
+    """The same for machines."""
+    return {
+        "reason": divergence.reason.value,
+        "connection": describe_flow(divergence.flow),
+        "sequence": divergence.sequence,
+        "stream_offset": divergence.stream_offset,
+        "primary_length": divergence.primary_length,
+        "secondary_length": divergence.secondary_length,
+        "primary_byte": divergence.primary_byte,
+        "secondary_byte": divergence.secondary_byte,
+        "detail": divergence.detail,
+    }

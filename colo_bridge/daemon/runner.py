@@ -1,0 +1,68 @@
+"""`colo-bridge run`: put the protection in force, serve, take it away again."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import sys
+
+import uvloop
+
+from colo_bridge.config import Config
+from colo_bridge.daemon.service import Service
+from colo_bridge.kernel.protection import NicProtection
+
+log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which the checking thread gives way to the data path (the default is ten times that)."""
+
+
+def run(config: Config) -> int:
+    """Protect one guest until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
+    service = Service(config)
+    service.control.claim()
+    try:
+        protections = _arm(config)
+        _prepare_interpreter()
+        _serve(service, protections)
+    finally:
+        service.control.release()
+    for _, protection in protections:
+        protection.disarm()
+    log.info("guest %s: stopped, nothing of ours is left in the kernel", config.guest)
+    return 0
+
+
+def _arm(config: Config) -> list[tuple[str, NicProtection]]:
+    """Arm every NIC, before the loop: pyroute2 and uvloop can't share a running one.
+
+    If one fails the others are taken back, but not what a killed daemon had left in force.
+    """
+    protections = []
+    with contextlib.ExitStack() as undo:
+        for nic in config.nic:
+            protection = NicProtection(config.guest, nic, config)
+            protection.arm()
+            if not protection.taken_over:
+                undo.callback(protection.disarm)
+            protections.append((nic.name, protection))
+        undo.pop_all()
+    return protections
+
+
+def _serve(service: Service, protections: list[tuple[str, NicProtection]]) -> None:
+    try:
+        uvloop.run(service.run(protections))
+    except BaseException:
+        # Fail closed: without us the rules drop what they divert, until somebody decides.
+        log.critical("ended by an error: the diversion stays in force; run again, or `colo-bridge cleanup`")
+        raise
+
+
+def _prepare_interpreter() -> None:
+    """Keep pauses of the interpreter out of the packets' way."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    gc.collect()
+    gc.freeze()

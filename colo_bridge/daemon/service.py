@@ -1,0 +1,248 @@
+"""The daemon of one guest inside its event loop: data paths, checkpoints, guard, control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+
+from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
+from colo_bridge.checkpoint.providers.command import CommandProvider
+from colo_bridge.checkpoint.providers.driver import Driver
+from colo_bridge.compare.comparator import Comparator
+from colo_bridge.compare.decisions import Divergence, Reason
+from colo_bridge.compare.settings import Settings
+from colo_bridge.config import Config
+from colo_bridge.daemon import journal
+from colo_bridge.daemon.control import ControlServer
+from colo_bridge.daemon.datapath import DataPath
+from colo_bridge.daemon.guard import Guard
+from colo_bridge.daemon.notify import Notifier
+from colo_bridge.kernel.protection import NicProtection
+from colo_bridge.rewrite.limits import RewriteLimits
+from colo_bridge.rewrite.rewriter import Rewriter
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.05
+"""Seconds between two looks for timeouts."""
+_CURE = 0.01
+"""Seconds after which, and between, looks for ACKs that the floor holds."""
+_LIMIT_COUNTERS = ("held_limit_drops", "secondary_limit_drops", "connection_limit_drops", "connections_evicted")
+
+
+class Service:
+    """Everything between the kernel boundary and the operator, for one guest."""
+
+    def __init__(self, config: Config) -> None:
+        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status()})
+        self._config = config
+        self._notifier = Notifier()
+        self._provider = CommandProvider(config.guest, config.checkpoint)
+        self._coordinator = Coordinator(Policy(config.checkpoint.timeout, config.checkpoint.retry_interval))
+        self._driver = Driver(self._coordinator, self._provider, self._checkpoint_ended)
+        self._divergences = dict.fromkeys((reason.value for reason in Reason), 0)
+        self._last_divergence: Divergence | None = None
+        self._limits_seen: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._protections: list[NicProtection] = []
+        self._paths: list[DataPath] = []
+        self._guard = Guard([])
+
+    def _data_path(self, protection: NicProtection) -> DataPath:
+        comparator = Comparator(_settings(self._config))
+        rewriter = Rewriter(_rewrite_limits(self._config))
+        return DataPath(protection.queue, protection.mirror, protection.secondary, comparator, rewriter, self)
+
+    # Life.
+
+    async def run(self, protections: list[tuple[str, NicProtection]]) -> None:
+        """Serve armed NICs until SIGTERM or SIGINT."""
+        self._protections = [protection for _, protection in protections]
+        self._paths = [self._data_path(protection) for protection in self._protections]
+        self._guard = Guard(protections)
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        await self.control.start()
+        self._watch(loop.add_reader)
+        helpers = [
+            asyncio.create_task(work) for work in (self._guard.run(), self._tick(), self._cure(), self._keep_watchdog())
+        ]
+        self._notifier.ready(self._summary())
+        log.info("guest %s: %s", self._config.guest, self._summary())
+        try:
+            await _first_end(stopped, helpers)
+        finally:
+            self._notifier.stopping()
+            for helper in helpers:
+                helper.cancel()
+            self._unwatch(loop.remove_reader)
+            await self._driver.close()
+            await self.control.close()
+            self._guard.close()
+
+    def _watch(self, add_reader: Callable[..., None]) -> None:
+        for protection, path in zip(self._protections, self._paths, strict=True):
+            add_reader(protection.queue.fileno(), path.on_primary)
+            add_reader(protection.secondary.fileno(), path.on_secondary)
+            add_reader(protection.mirror.fileno(), path.on_mirror)
+
+    def _unwatch(self, remove_reader: Callable[[int], bool]) -> None:
+        for protection in self._protections:
+            for port in (protection.queue, protection.secondary, protection.mirror):
+                remove_reader(port.fileno())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            for path in self._paths:
+                path.tick(now)
+            self._driver.step()
+            self._report_limits()
+
+    async def _cure(self) -> None:
+        while True:
+            await asyncio.sleep(_CURE)
+            now = time.monotonic()
+            for path in self._paths:
+                path.cure(now)
+
+    async def _keep_watchdog(self) -> None:
+        """Tell the service manager that the loop still turns, and how the guest is."""
+        interval = self._notifier.watchdog_interval or 10.0
+        while True:
+            self._notifier.watchdog()
+            self._notifier.status(self._summary())
+            await asyncio.sleep(min(interval, 10.0))
+
+    # Divergences and checkpoints.
+
+    def diverged(self, divergence: Divergence) -> None:
+        """A data path has found a difference: say so, and ask for a checkpoint."""
+        self._divergences[divergence.reason.value] += 1
+        self._last_divergence = divergence
+        log.warning("%s", journal.sentence(divergence))
+        if not self._config.checkpoint.command:
+            log.error("no checkpoint.command is configured: what diverged stays held")
+            return
+        connection = str(journal.fields(divergence)["connection"])
+        self._coordinator.request(divergence.reason.value, time.monotonic(), {"connection": connection})
+        self._driver.step()
+
+    def _checkpoint_ended(self, outcome: Outcome) -> None:
+        if outcome is not Outcome.DONE:
+            log.error("checkpoint %s; next try in %g s", outcome.value, self._config.checkpoint.retry_interval)
+            return
+        log.info("checkpoint %d done", self._coordinator.epoch)
+        for path in self._paths:
+            path.checkpoint_done(self._provider.synchronises_state)
+
+    # What is said about it.
+
+    def _report_limits(self) -> None:
+        counters = self._counters_of_paths()
+        for name in _LIMIT_COUNTERS:
+            if counters[name] > self._limits_seen[name]:
+                log.warning(
+                    "%s: %d (%d more); see [limits]", name, counters[name], counters[name] - self._limits_seen[name]
+                )
+                self._limits_seen[name] = counters[name]
+
+    def _counters_of_paths(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for path in self._paths:
+            total.update(path.comparator.counters())
+        return total
+
+    @property
+    def state(self) -> str:
+        if not self._guard.checks:
+            return "starting"
+        return "unprotected" if self._guard.faults else "protected"
+
+    def _unsynchronised(self) -> int:
+        return sum(path.comparator.unsynchronised_connections() for path in self._paths)
+
+    def _summary(self) -> str:
+        unsynchronised = self._unsynchronised()
+        text = self.state
+        if unsynchronised:
+            text += f", {unsynchronised} connections from before the start are not compared"
+        return text
+
+    def status(self) -> dict[str, object]:
+        """What `colo-bridge status` shows; all counters are since the start."""
+        counters = dict(self._counters_of_paths())
+        for path in self._paths:
+            for name, value in asdict(path.rewriter.counters).items():
+                counters[f"rewriter_{name}"] = counters.get(f"rewriter_{name}", 0) + value
+        kernel = self._guard.kernel
+        counters |= {
+            "queue_dropped": kernel.get("queue_queue_dropped", 0),
+            "queue_user_dropped": kernel.get("queue_socket_dropped", 0),
+            "socket_dropped": kernel.get("queue_socket_overruns", 0),
+            "mirror_tap_dropped": kernel.get("mirror_unread_dropped", 0),
+            "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
+            "unprotected_checks": self._guard.unprotected_checks,
+        }
+        checkpoints = self._coordinator.counters
+        return {
+            "guest": self._config.guest,
+            "role": self._config.role,
+            "state": self.state,
+            "faults": [f"{nic}: {fault.part}: {fault.problem}" for nic, fault in self._guard.faults],
+            "uptime": time.monotonic() - self._began,
+            "epoch": self._coordinator.epoch,
+            "counters": counters,
+            "kernel": kernel,
+            "divergences": self._divergences,
+            "last_divergence": journal.fields(self._last_divergence) if self._last_divergence else None,
+            "checkpoints": {
+                "requested": checkpoints.requested,
+                "done": checkpoints.done,
+                "failed": checkpoints.failed,
+            },
+            "unsynchronised_connections": self._unsynchronised(),
+        }
+
+
+async def _first_end(stopped: asyncio.Event, helpers: list[asyncio.Task[None]]) -> None:
+    """Until a signal comes; a helper that ends by an error ends the daemon with it."""
+    waiting = asyncio.create_task(stopped.wait())
+    done, _ = await asyncio.wait([waiting, *helpers], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+
+
+def _settings(config: Config) -> Settings:
+    compare, limits = config.compare, config.limits
+    return Settings(
+        timeout=compare.timeout,
+        pass_unsynchronised=compare.unsynchronised == "pass",
+        pass_uncompared=compare.uncompared == "pass",
+        cure_after=_CURE,
+        held_packets=limits.held_packets,
+        held_bytes=limits.held_bytes,
+        secondary_packets=limits.secondary_packets,
+        secondary_bytes=limits.secondary_bytes,
+        connections=limits.connections,
+        established_idle=limits.established_idle,
+        closing_idle=limits.closing_idle,
+    )
+
+
+def _rewrite_limits(config: Config) -> RewriteLimits:
+    limits = config.limits
+    return RewriteLimits(
+        connections=limits.connections,
+        established_idle=limits.established_idle,
+        closing_idle=limits.closing_idle,
+    )
