@@ -1,0 +1,1 @@
+"""The kernel boundary: held packets, TAPs, diversion rules, links and traffic control."""

@@ -1,0 +1,213 @@
+"""Network devices of this namespace: what they are, quiet, up, down, a bridge's hook.
+
+pyroute2 runs an event loop of its own inside every call: never call this from a thread
+whose event loop runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink import nlmsg
+from pyroute2.netlink.exceptions import NetlinkError
+
+from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
+
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
+_BRIDGE_SYSCTLS = Path("/proc/sys/net/bridge")
+_FLAG_UP = 1
+_EUI64_ADDRESS, _NO_ADDRESS = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A device as the kernel described it last; `index` changes when it is created anew."""
+
+    name: str
+    index: int
+    kind: str
+    up: bool
+    master: str | None
+    """Name of the device that it is a port of."""
+    master_kind: str
+    mtu: int
+    queue_length: int
+    address: str
+
+    @property
+    def bridge(self) -> str | None:
+        """Name of the Linux bridge that it is a port of."""
+        return self.master if self.master_kind == "bridge" else None
+
+
+class _ThreadSession(threading.local):
+    route: IPRoute | None = None
+    seen: dict[str, Link | None] | None = None
+
+
+_session = _ThreadSession()
+
+
+@contextlib.contextmanager
+def session(*, snapshot: bool = False) -> Iterator[IPRoute]:
+    """One netlink socket for everything that this thread asks inside; a new one costs half a millisecond.
+
+    With `snapshot` each device is looked up once only: for code that changes nothing.
+    """
+    if _session.route is not None:
+        yield _session.route
+        return
+    with IPRoute() as route:
+        _session.route, _session.seen = route, {} if snapshot else None
+        try:
+            yield route
+        finally:
+            _session.route = _session.seen = None
+
+
+def find(name: str) -> Link | None:
+    """The device of this name, None if there is none."""
+    seen = _session.seen
+    if seen is None:
+        return _look_up(name)
+    if name not in seen:
+        seen[name] = _look_up(name)
+    return seen[name]
+
+
+def get(name: str) -> Link:
+    """Like `find`; OperatorError names the missing device."""
+    link = find(name)
+    if link is None:
+        raise OperatorError(f"there is no network device {name}", "check its name with `ip link`")
+    return link
+
+
+def change(name: str, **attributes: str | int | dict[str, Any]) -> None:
+    """Set pyroute2's link attributes (`state`, `mtu`, `txqlen`, `address`); KernelError if refused."""
+    index = get(name).index
+    with _explained(f"change {name} ({', '.join(attributes)})"), session() as route:
+        route.link("set", index=index, **attributes)
+
+
+def set_up(name: str) -> None:
+    change(name, state="up")
+
+
+def set_down(name: str) -> None:
+    change(name, state="down")
+
+
+def quiet(name: str) -> None:
+    """No IPv6 of the host's own on this device: neither MLD nor DAD nor router solicitations."""
+    with contextlib.suppress(ColoBridgeError):
+        # Refused where the kernel has no IPv6, which is as quiet.
+        _set_address_generation(name, _NO_ADDRESS)
+    _disable_ipv6(name, True)
+
+
+def is_quiet(name: str) -> bool:
+    try:
+        return (_IPV6 / name / "disable_ipv6").read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return True
+
+
+def allow_ipv6(name: str) -> None:
+    """Undo `quiet`: the host may use IPv6 on this device again."""
+    with contextlib.suppress(ColoBridgeError):
+        _set_address_generation(name, _EUI64_ADDRESS)
+    _disable_ipv6(name, False)
+
+
+def hook_is_on(bridge: str) -> bool:
+    """Whether this bridge shows its IPv4 frames to iptables; false if it is no bridge."""
+    with session() as route:
+        message = _message(route, ifname=bridge)
+    if message is None:
+        return False
+    info = message.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    return bool(data and data.get_attr("IFLA_BR_NF_CALL_IPTABLES"))
+
+
+def set_hook(bridge: str, on: bool) -> None:
+    """Show the IPv4 frames of this one bridge to iptables, or no longer."""
+    _load_bridge_netfilter()
+    change(bridge, kind="bridge", br_nf_call_iptables=int(on))
+
+
+def _load_bridge_netfilter() -> None:
+    """The module starts with the hook on for every bridge of the host: back to off."""
+    if _BRIDGE_SYSCTLS.exists():
+        return
+    with contextlib.suppress(OSError):
+        subprocess.run(["modprobe", "br_netfilter"], check=False, capture_output=True, timeout=30)
+    if not _BRIDGE_SYSCTLS.exists():
+        raise KernelError("the kernel has no br_netfilter", "load or install the module br_netfilter")
+    for name in ("iptables", "ip6tables", "arptables"):
+        (_BRIDGE_SYSCTLS / f"bridge-nf-call-{name}").write_text("0", encoding="ascii")
+
+
+def _disable_ipv6(name: str, disabled: bool) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        (_IPV6 / name / "disable_ipv6").write_text(str(int(disabled)), encoding="ascii")
+
+
+def _set_address_generation(name: str, mode: int) -> None:
+    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]}
+    change(name, IFLA_AF_SPEC={"attrs": [("AF_INET6", inet6)]})
+
+
+def _look_up(name: str) -> Link | None:
+    with session() as route:
+        message = _message(route, ifname=name)
+        return _link(route, message) if message is not None else None
+
+
+def _message(route: IPRoute, **key: str | int) -> nlmsg | None:
+    try:
+        return route.link("get", **key)[0]
+    except NetlinkError as error:
+        if error.code in (errno.ENODEV, errno.ENOENT):
+            return None
+        raise KernelError(f"cannot look up {key}: {error}") from error
+
+
+def _link(route: IPRoute, message: nlmsg) -> Link:
+    index = message.get_attr("IFLA_MASTER")
+    master = _message(route, index=index) if index else None
+    return Link(
+        name=message.get_attr("IFLA_IFNAME"),
+        index=message["index"],
+        kind=_kind(message),
+        up=bool(message["flags"] & _FLAG_UP),
+        master=master.get_attr("IFLA_IFNAME") if master else None,
+        master_kind=_kind(master) if master else "",
+        mtu=message.get_attr("IFLA_MTU"),
+        queue_length=message.get_attr("IFLA_TXQLEN") or 0,
+        address=message.get_attr("IFLA_ADDRESS") or "",
+    )
+
+
+def _kind(message: nlmsg) -> str:
+    info = message.get_attr("IFLA_LINKINFO")
+    return (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code in (errno.EPERM, errno.EACCES):
+            raise OperatorError(f"no permission to {what}", "run as root or with CAP_NET_ADMIN") from error
+        raise KernelError(f"cannot {what}: {error.args[-1]}") from error

@@ -1,0 +1,143 @@
+"""A TAP whose frames carry a virtio-net header and come in segments of up to 64 KB.
+
+Not persistent: it vanishes with this process.  Numbers: linux/if_tun.h,
+linux/virtio_net.h (struct virtio_net_hdr_mrg_rxbuf, 12 bytes, host byte order).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
+from colo_bridge.kernel import links
+
+VNET_HEADER_BYTES = 12
+
+_DEVICE = "/dev/net/tun"
+_TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
+_OFFLOADS = 0x01 | 0x02 | 0x04
+"""TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6."""
+_UDP_OFFLOADS = 0x20 | 0x40
+"""TUN_F_USO4, TUN_F_USO6: Linux 6.2 and later."""
+_REQUEST = struct.Struct("16sH22x")
+_LARGEST_FRAME = 65_536 + 256
+_STATISTICS = Path("/proc/thread-self/net/dev")
+
+
+def name_for(guest: str, nic: str, purpose: str) -> str:
+    """A device name of at most 15 characters that begins with `cb` and differs for every NIC."""
+    digest = hashlib.blake2s(f"{guest}/{nic}".encode(), digest_size=4).hexdigest()
+    return f"cb{purpose}{digest}"
+
+
+class Tap:
+    """One TAP of this network namespace, attached to this process; down until `links.set_up`."""
+
+    def __init__(self, name: str, *, queue_length: int) -> None:
+        """`queue_length` frames wait for `receive` at most; OperatorError if it cannot be created."""
+        self.name = name
+        self.buffer = bytearray(VNET_HEADER_BYTES + _LARGEST_FRAME)
+        self._buffers = [self.buffer]
+        self._receive_errors = self._send_full = self._send_refused = 0
+        self._descriptor = _open(name)
+        try:
+            links.quiet(name)
+            links.change(name, address=_address(name), txqlen=queue_length)
+            self.index = links.get(name).index
+        except ColoBridgeError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def receive(self) -> int:
+        """Length in `buffer` of the next frame with its virtio-net header; 0 when nothing waits."""
+        try:
+            return os.readv(self._descriptor, self._buffers)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._receive_errors += 1
+            return 0
+
+    def send(self, frame: bytes | bytearray | memoryview) -> bool:
+        """Hand one frame with its virtio-net header to the kernel; False, and counted, if it refuses."""
+        try:
+            os.write(self._descriptor, frame)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                self._send_full += 1
+            else:
+                self._send_refused += 1
+            return False
+        return True
+
+    def counters(self) -> dict[str, int]:
+        """Frames lost: unread because the queue was full, dropped or refused by the kernel."""
+        unread, undelivered = _device_drops(self.name)
+        return {
+            "unread_dropped": unread,
+            "undelivered_dropped": undelivered,
+            "receive_errors": self._receive_errors,
+            "send_full": self._send_full,
+            "send_refused": self._send_refused,
+        }
+
+    def close(self) -> None:
+        """The device vanishes."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open(name: str) -> int:
+    try:
+        descriptor = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise OperatorError(f"cannot open {_DEVICE}: {error.strerror}", "run as root; load the module tun") from error
+    try:
+        _create(descriptor, name)
+    except OSError as error:
+        os.close(descriptor)
+        raise _refused(name, error) from error
+    return descriptor
+
+
+def _create(descriptor: int, name: str) -> None:
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_TUN_EXCL
+    fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
+    fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
+    try:
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _OFFLOADS | _UDP_OFFLOADS)
+    except OSError:
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _OFFLOADS)
+
+
+def _refused(name: str, error: OSError) -> ColoBridgeError:
+    if error.errno == errno.EBUSY:
+        return OperatorError(f"the device {name} exists already", "is another daemon running for this guest?")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return OperatorError(f"no permission to create the device {name}", "run as root or with CAP_NET_ADMIN")
+    return KernelError(f"cannot create the device {name}: {error.strerror}", "Linux 3.10 or later is needed")
+
+
+def _address(name: str) -> str:
+    """Begins with fe: a bridge takes the lowest address of its ports, never this one."""
+    return ":".join(["fe", *(f"{octet:02x}" for octet in hashlib.blake2s(name.encode(), digest_size=5).digest())])
+
+
+def _device_drops(name: str) -> tuple[int, int]:
+    """Drops on the way to us (the device's transmit side) and from us (its receive side)."""
+    for line in _STATISTICS.read_text(encoding="ascii").splitlines()[2:]:
+        device, _, figures = line.partition(":")
+        if device.strip() == name:
+            columns = [int(column) for column in figures.split()]
+            return columns[11], columns[3]
+    return 0, 0

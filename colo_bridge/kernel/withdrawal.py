@@ -1,0 +1,93 @@
+"""Taking one NIC's protection out of the kernel: after a clean stop, or after a killed daemon.
+
+Rules are known by their tag, filters by their pref, what must be restored by the state file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from colo_bridge.config import Config, NicConfig
+from colo_bridge.errors import OperatorError
+from colo_bridge.kernel import firewall, links, traffic
+from colo_bridge.kernel.firewall import Variant
+from colo_bridge.kernel.state import NicState, StateFile
+from colo_bridge.kernel.tap import name_for
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What this NIC's things in the kernel are called."""
+
+    guest: str
+    nic: str
+
+    @property
+    def tag(self) -> str:
+        return firewall.tag_of(self.guest, self.nic)
+
+    @property
+    def mirror(self) -> str:
+        return name_for(self.guest, self.nic, "m")
+
+    @property
+    def secondary(self) -> str:
+        return name_for(self.guest, self.nic, "s")
+
+    @property
+    def transit(self) -> str:
+        """Exists for an instant only: where filters point that drop."""
+        return name_for(self.guest, self.nic, "x")
+
+
+def cleanup(config: Config) -> list[str]:
+    """Remove what a killed daemon of this configuration left; says what, one line each.
+
+    OperatorError while its daemon runs: the protection would be taken from under it.
+    """
+    names = [Names(config.guest, nic.name) for nic in config.nic]
+    if running := [name.mirror for name in names if links.find(name.mirror)]:
+        raise OperatorError(f"the daemon of {config.guest} still runs: {running[0]} exists", "stop it first")
+    variants = firewall.present_variants()
+    return [
+        line
+        for name, nic in zip(names, config.nic, strict=True)
+        for line in withdraw(name, nic, StateFile(config.state_file, nic.name), variants)
+    ]
+
+
+def withdraw(names: Names, nic: NicConfig, state: StateFile, variants: list[Variant]) -> Iterator[str]:
+    """Remove everything of one NIC, in the order that never opens a way for the secondary."""
+    recorded = state.read() or NicState()
+    yield from _remove_rules(names, variants)
+    yield from _restore_hooks(recorded, state)
+    yield from _remove_detours(nic, recorded)
+    state.forget()
+
+
+def _remove_rules(names: Names, variants: list[Variant]) -> Iterator[str]:
+    for variant in variants:
+        if firewall.open_firewall(variant).remove(names.tag):
+            yield f"rule {names.tag} ({variant})"
+
+
+def _restore_hooks(recorded: NicState, state: StateFile) -> Iterator[str]:
+    for bridge, was_on in recorded.hooks.items():
+        if not was_on and not state.users_before(bridge) and links.hook_is_on(bridge):
+            links.set_hook(bridge, False)
+            yield f"iptables hook of {bridge}"
+
+
+def _remove_detours(nic: NicConfig, recorded: NicState) -> Iterator[str]:
+    """The secondary's port goes down first: without its detour it must not reach any network."""
+    ours = traffic.has_filters(nic.secondary_port)
+    if ours:
+        links.set_down(nic.secondary_port)
+    for port in (nic.secondary_port, nic.primary_port):
+        yield from traffic.remove(port)
+        if port in recorded.qdiscs and traffic.remove_qdisc(port):
+            yield f"qdisc clsact of {port}"
+    if nic.secondary_port in recorded.quieted and links.find(nic.secondary_port):
+        links.allow_ipv6(nic.secondary_port)
+        yield f"IPv6 switch of {nic.secondary_port}"
