@@ -1,0 +1,184 @@
+"""What is known about one connection, and from what its offsets may be learned.
+
+An offset is the secondary's number minus the primary's.  The client has seen only the
+primary's numbers, so its first acknowledgement of the guest's SYN names the primary's
+initial number plus one.  That is certain under two conditions, both checked here:
+
+- the segment answers *this* SYN (an old duplicate acknowledges something else);
+- the guest sent nothing but its SYN (with Fast Open, or data released early, the client
+  may have acknowledged more; then the offset is unknown and never guessed).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+
+from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
+from colo_bridge.wire.serial import Serial, serial_difference, serial_plus
+
+FIRST_FLIGHT = 1 << 20
+"""Octets that a client may have sent before its first acknowledgement is seen here."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSyn:
+    """The secondary's own SYN or SYN-ACK, as it was last sent."""
+
+    sequence: Serial
+    acknowledgment: Serial | None
+    timestamp: Serial | None
+    data_follows: bool
+    """The guest sent octets behind its SYN before any acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSegment:
+    """A client segment that came before the secondary's SYN: a copy, with what stood in front of the frame."""
+
+    frame: bytearray
+    packet: TcpPacket
+    partial_checksum: bool
+
+
+class Phase(enum.Enum):
+    CALLED = "the client sent a SYN, the secondary none yet"
+    OPENING = "the secondary's SYN was seen, the offsets are to be learned"
+    SETTLED = "the offsets are final"
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    egress_key: bytes
+    """Addresses and ports as the guest sends them."""
+    ingress_key: bytes
+    """The same as the client sends them."""
+    last_seen: float
+    queued_at: float
+    """When its table put it at the end of a queue, in the caller's seconds."""
+    sequence_offset: int = 0
+    timestamp_offset: int = 0
+    flowing: bool = False
+    """Established and nothing special expected: the fast path may take it."""
+    phase: Phase = Phase.CALLED
+    guest_syn: GuestSyn | None = None
+    client_syn: Serial | None = None
+    awaiting_guest: bool = False
+    """A new SYN of the client was not answered yet."""
+    confirmed: bool = False
+    """Not only claimed by one side: the client acknowledged the SYN, or the guest sent more."""
+    guest_finished: bool = False
+    client_finished: bool = False
+    reset: bool = False
+    kept: list[KeptSegment] = field(default_factory=list)
+
+    @property
+    def lasting(self) -> bool:
+        """Established: neither half open nor closed."""
+        closed = self.reset or (self.guest_finished and self.client_finished)
+        return self.phase is Phase.SETTLED and self.confirmed and not closed
+
+    def settle_at_zero(self) -> None:
+        """Both replicas have the same numbers, or what their difference is can't be known."""
+        self.phase = Phase.SETTLED
+        self.sequence_offset = self.timestamp_offset = 0
+        self.awaiting_guest = False
+
+    def synchronise(self) -> None:
+        self.settle_at_zero()
+        self.guest_syn = None
+
+    # The guest's side.
+
+    def guest_opens(self, packet: TcpPacket, timestamp: Serial | None) -> None:
+        """A SYN of the secondary; its number decides whether it is a repetition or a new connection."""
+        repeated = self.guest_syn is not None and self.guest_syn.sequence == packet.sequence
+        if not repeated:
+            self._begin_anew(packet)
+        if self.phase is not Phase.SETTLED:
+            self._remember(packet, timestamp)
+
+    def _begin_anew(self, packet: TcpPacket) -> None:
+        self.phase = Phase.OPENING
+        self.guest_syn = None
+        self.sequence_offset = self.timestamp_offset = 0
+        self.confirmed = self.guest_finished = self.client_finished = self.reset = False
+        if not packet.flags & ACK:
+            # The guest calls: what the client's number will be is not known yet.
+            self.client_syn = None
+
+    def _remember(self, packet: TcpPacket, timestamp: Serial | None) -> None:
+        data_before = self.guest_syn is not None and self.guest_syn.data_follows
+        self.guest_syn = GuestSyn(
+            sequence=packet.sequence,
+            acknowledgment=packet.acknowledgment if packet.flags & ACK else None,
+            timestamp=timestamp,
+            data_follows=data_before or packet.payload < packet.end,
+        )
+
+    def guest_sends(self, packet: TcpPacket) -> None:
+        """Any other segment of the secondary, except a RST."""
+        if self.phase is Phase.SETTLED:
+            # The guest did not take the client's RST for one.
+            self.reset = False
+            self.confirmed = True
+            self.guest_finished |= bool(packet.flags & FIN)
+        elif self.guest_syn is not None and (packet.payload < packet.end or packet.flags & FIN):
+            self.guest_syn = replace(self.guest_syn, data_follows=True)
+
+    # The client's side.
+
+    def client_opens(self, packet: TcpPacket) -> None:
+        """A SYN of the client; the guest's answer decides what it means."""
+        if packet.sequence == self.client_syn:
+            return
+        self.client_syn = packet.sequence
+        self.awaiting_guest = not self._guest_calls()
+
+    def _guest_calls(self) -> bool:
+        """The guest's SYN was no answer: two SYNs that cross are a simultaneous open (RFC 9293 §3.5)."""
+        return self.phase is Phase.OPENING and self.guest_syn is not None and self.guest_syn.acknowledgment is None
+
+    def client_sends(self, packet: TcpPacket) -> None:
+        """Any segment of the client that is delivered."""
+        self.client_finished |= bool(packet.flags & FIN)
+        self.reset |= bool(packet.flags & RST)
+        if packet.flags & SYN:
+            self.client_syn = packet.sequence
+
+    def is_early(self, packet: TcpPacket) -> bool:
+        """Whether this client segment belongs to a connection that the secondary has yet to open."""
+        if not self.awaiting_guest:
+            return False
+        if self.phase is Phase.CALLED:
+            return bool(self.kept) or packet.flags & (ACK | RST) == ACK
+        # The numbers of an earlier connection still hold for everything else.
+        return self._follows_client_syn(packet)
+
+    def answers_guest_syn(self, packet: TcpPacket) -> bool:
+        """Whether the acknowledgement of this client segment stands for the guest's SYN."""
+        if self.guest_syn is None or not packet.flags & ACK:
+            return False
+        if packet.flags & SYN:
+            return self.client_syn in (None, packet.sequence)
+        if self.guest_syn.acknowledgment is not None:
+            return serial_difference(packet.sequence, self.guest_syn.acknowledgment) <= FIRST_FLIGHT
+        # A refusal; any other segment without a SYN would be of an earlier connection.
+        return bool(packet.flags & RST) or self._follows_client_syn(packet)
+
+    def _follows_client_syn(self, packet: TcpPacket) -> bool:
+        return self.client_syn is not None and 0 < serial_difference(packet.sequence, self.client_syn) <= FIRST_FLIGHT
+
+    def learn(self, packet: TcpPacket, echo: Serial | None) -> bool:
+        """Take the offsets from the segment that answers the guest's SYN; False: they can't be known."""
+        assert self.guest_syn is not None
+        self.settle_at_zero()
+        self.confirmed = True
+        # Segments of an earlier connection may have pretended otherwise.
+        self.client_finished = self.reset = False
+        if self.guest_syn.data_follows:
+            return False
+        self.sequence_offset = serial_difference(serial_plus(self.guest_syn.sequence, 1), packet.acknowledgment)
+        if echo is not None and self.guest_syn.timestamp is not None:
+            self.timestamp_offset = serial_difference(self.guest_syn.timestamp, echo)
+        return True

@@ -1,0 +1,53 @@
+"""What bounds the rewriter, and what it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteLimits:
+    """Everything that could grow without an end."""
+
+    connections: int = 65_536
+    """Connections remembered; one more evicts the longest idle half-open or closed one, then the longest idle."""
+    established_idle: float = 432_000.0
+    """Seconds of silence after which an open connection is forgotten (at most a quarter later)."""
+    closing_idle: float = 120.0
+    """The same for a half-open or closed connection."""
+    early_packets: int = 1_024
+    """Client segments kept until the secondary's SYN was seen; one more is dropped."""
+    early_packets_per_connection: int = 64
+
+
+@dataclass(slots=True)
+class RewriteCounters:
+    """All count packets, except where they say connections."""
+
+    learned: int = 0
+    """Connections whose offsets were learned."""
+    unlearnable: int = 0
+    """Connections whose offset can't be known for certain: the guest sent octets before it was acknowledged."""
+    timestamp_unlearned: int = 0
+    """Connections whose first acknowledgement echoed no timestamp although the guest's SYN had one."""
+    unknown: int = 0
+    """Connections that were not seen opening: unchanged, offset zero."""
+    stale: int = 0
+    """Client segments that acknowledge something else than the opening in progress: unchanged."""
+    early_kept: int = 0
+    early_overflow: int = 0
+    """Early segments not kept, because a limit was reached: lost to the secondary."""
+    early_dropped: int = 0
+    """Kept segments lost with their connection: refused by the guest, evicted or expired."""
+    evicted: int = 0
+    """Connections forgotten because the table was full."""
+    expired: int = 0
+    """Connections forgotten because they were silent."""
+    malformed: int = 0
+    """Packets that are not what their headers say."""
+    malformed_options: int = 0
+    """Segments whose option list breaks off: translated up to there."""
+    translated_sack: int = 0
+    """Segments with SACK blocks that were moved."""
+    synchronisations: int = 0
+    """Checkpoints that set all offsets to zero."""

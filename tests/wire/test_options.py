@@ -1,0 +1,80 @@
+"""TCP options are found where they stand, and a broken list is read up to the break."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colo_bridge.wire.options import Options, TimestampsAt, read_options
+from tests import packets
+
+
+def test_no_options():
+    assert read_options(b"", 0, 0) == Options()
+
+
+def test_timestamps_as_stacks_send_them():
+    options = packets.timestamps(1, 2)
+    assert read_options(options, 0, len(options)).timestamps == (TimestampsAt(4, 8),)
+
+
+def test_indexes_count_from_the_start_of_the_buffer():
+    buffer = bytes(54) + packets.timestamps(1, 2)
+    assert read_options(buffer, 54, len(buffer)).timestamps == (TimestampsAt(58, 62),)
+
+
+def test_every_sack_edge():
+    options = packets.nop(2) + packets.sack((1, 2), (3, 4))
+    assert read_options(options, 0, len(options)).sack_edges == (4, 8, 12, 16)
+
+
+def test_options_of_a_syn():
+    options = (
+        packets.maximum_segment_size()
+        + packets.sack_permitted()
+        + packets.bare_timestamps(1)
+        + packets.nop()
+        + packets.window_scale()
+    )
+    assert read_options(options, 0, len(options)) == Options(timestamps=(TimestampsAt(8, 12),))
+
+
+def test_nothing_is_read_behind_the_end_of_the_list():
+    options = b"\x00" + packets.bare_timestamps(1)
+    assert read_options(options, 0, len(options)) == Options()
+
+
+def test_the_end_given_is_not_passed():
+    options = packets.timestamps(1, 2)
+    assert read_options(options, 0, 11) == Options(malformed=True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(b"\x08", id="no length"),
+        pytest.param(b"\x08\x00" + bytes(8), id="length 0"),
+        pytest.param(b"\x08\x01" + bytes(8), id="length 1"),
+        pytest.param(b"\x08\x0a" + bytes(7), id="longer than the header"),
+        pytest.param(b"\x05\xff" + bytes(8), id="much longer than the header"),
+    ],
+)
+def test_a_broken_list_is_read_up_to_the_break(broken):
+    options = packets.timestamps(1, 2) + broken
+    assert read_options(options, 0, len(options)) == Options(timestamps=(TimestampsAt(4, 8),), malformed=True)
+
+
+@pytest.mark.parametrize("option", [b"\x08\x06" + bytes(4), b"\x05\x06" + bytes(4), b"\x1e\x04" + bytes(2)])
+def test_unusual_lengths_and_unknown_kinds_are_skipped(option):
+    options = option + packets.bare_timestamps(1)
+    assert read_options(options, 0, len(options)) == Options(
+        timestamps=(TimestampsAt(len(option) + 2, len(option) + 6),)
+    )
+
+
+@given(st.binary(max_size=40))
+def test_whatever_the_bytes_indexes_stay_inside(data):
+    options = read_options(data, 0, len(data))
+    for at in (*(place.echo for place in options.timestamps), *options.sack_edges):
+        assert 0 <= at <= len(data) - 4
