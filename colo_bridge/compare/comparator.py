@@ -104,8 +104,11 @@ class Comparator:
     # Time and checkpoints.
 
     def tick(self, now: float) -> None:
-        """Look for timeouts and idle flows; call it several times per compare timeout."""
+        """Look for timeouts; call it several times per compare timeout."""
         self._ledger.check_timeout(now)
+
+    def age(self, now: float) -> None:
+        """Forget idle flows; call it about once a second."""
         self._table.expire(now)
 
     def cure(self, now: float) -> None:

@@ -99,11 +99,13 @@ class Floor:
         return above
 
     def lost_input(self) -> bool:
-        """Whether the secondary will never acknowledge what a checkpoint now releases.
+        """Whether the secondary will never acknowledge what a checkpoint is about to release.
 
         A checkpoint that copies no state may take from the secondary what the client sent.  It may
         only be late; but if it has acknowledged nothing from one such checkpoint to the next, it is lost.
         """
+        if not self.above:
+            return False
         lost = self._lost_at is not None and self._lost_at == self.secondary
         self._lost_at = self.secondary
         return lost

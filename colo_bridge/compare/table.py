@@ -35,7 +35,7 @@ class Table:
         return True
 
     def expire(self, now: float) -> None:
-        """Forget what was idle for too long; call it regularly."""
+        """Forget what was idle for too long; call it about once a second."""
         for key, flow in self._oldest(max(_LOOKS, len(self.flows) // 256)):
             limit = self._settings.closing_idle if flow.closing else self._settings.established_idle
             if flow.idle and now - flow.active > limit:

@@ -1,87 +1,50 @@
-"""One TCP connection: two streams compared by sequence number.
+"""One TCP connection: its opening, its resets, and who sent what of its two streams.
 
-1. The **cursor** is the number up to which both streams are known equal; it only moves over
-   octets (payload, SYN, FIN) that both sides sent.
-2. A primary segment leaves when all its octets lie below the cursor and its ACK does not exceed
-   the **acknowledged floor**: what the secondary has acknowledged.
-3. A gap is waited for; unequal octets are a divergence.
-
-Both sides are in the primary's numbers (the rewriter sees to that), but for the secondary's SYN,
-whose own number is unknown to the client and matches whatever it is.
+1. The secondary's SYN matches whatever its number, which the client never learns.
+2. Before anything follows a side's SYN a newer ISN replaces it (SYN cookies); afterwards a SYN
+   with a new number belongs to the next connection.
+3. A RST before a side's SYN refuses what the other side opened: a divergence.
 """
 
 from __future__ import annotations
 
-from colo_bridge.compare.decisions import Divergence, Reason
-from colo_bridge.compare.floor import Floor
-from colo_bridge.compare.item import Item, Token
+from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Segment, insert_in_order, is_covered, take_below
+from colo_bridge.compare.segment import Segment
+from colo_bridge.compare.streams import Streams
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
 
 
-class TcpConnection:
+class TcpConnection(Streams):
+    """Two sides that stand in the same connection; `generation` orders those of one flow."""
+
     __slots__ = (
-        "cursor",
-        "diverged",
         "epoch",
-        "finished",
-        "floor",
-        "flow",
         "generation",
-        "ledger",
-        "near",
-        "never_compared",
-        "origin",
-        "primary_end",
         "primary_followed",
-        "primary_isns",
         "primary_syns",
-        "resets",
-        "secondary_end",
         "secondary_followed",
         "secondary_isn",
         "secondary_syn",
         "syn_matched",
-        "uncompared",
-        "unsynchronised",
-        "unverified",
     )
 
     def __init__(self, flow: bytes, ledger: Ledger, generation: int) -> None:
-        self.flow = flow
-        self.ledger = ledger
+        super().__init__(flow, ledger)
         self.generation = generation
         self.epoch = ledger.epoch
-        self.unsynchronised = False
-        self.diverged = False
-        self.finished = False
-        # The cursor, the lowest number that was ever compared, and some number of this connection.
-        self.cursor: Position | None = None
-        self.origin: Position | None = None
-        self.near: Position | None = None
-        self.primary_end: Position | None = None
-        self.secondary_end: Position | None = None
-        self.floor = Floor(ledger)
-        # The primary's segments: with octets above the cursor; from below the first number that was compared.
-        self.unverified: list[Segment] = []
-        self.never_compared: list[Segment] = []
-        # The secondary's segments with octets above the cursor.
-        self.uncompared: list[Segment] = []
-        self.primary_isns: list[Position] = []
         self.primary_syns: list[Segment] = []
         self.secondary_syn: Segment | None = None
         self.secondary_isn: Serial | None = None
         self.syn_matched = False
         self.primary_followed = False
         self.secondary_followed = False
-        self.resets: Resets | None = None
 
-    # The primary's side.
+    # Packets.
 
     def from_primary(self, packet: TcpPacket, token: Token, now: float) -> None:
         flags = packet.flags
@@ -108,57 +71,6 @@ class TcpConnection:
                 self._choose_isn(segment.start)
             self._primary_octets(segment)
 
-    def _primary_octets(self, segment: Segment) -> None:
-        """A segment that is neither SYN nor RST."""
-        end = segment.end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = end
-        if end == segment.start:
-            self.floor.settle_pure(segment)
-            return
-        cursor = self.cursor
-        if cursor is not None and end <= cursor:
-            self._primary_repeats(segment)
-            return
-        if self.origin is not None and segment.start < self.origin:
-            self._hold_never_compared(segment)
-            return
-        # Fast path: in order.
-        unverified = self.unverified
-        if not unverified or unverified[-1].start <= segment.start:
-            unverified.append(segment)
-        else:
-            insert_in_order(unverified, segment)
-        if self.resets is not None and self._secondary_reset_passed():
-            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on")
-        if self.uncompared and not self.diverged:
-            self._advance()
-        if self.cursor is None or end > self.cursor:
-            self._wait(segment)
-
-    def _wait(self, segment: Segment) -> None:
-        segment.retain()
-        if not self.ledger.hold(segment):
-            self.unverified.remove(segment)
-
-    def _primary_repeats(self, segment: Segment) -> None:
-        """All octets lie below the cursor: released without a look, unless they were never compared."""
-        if self.origin is not None and segment.start < self.origin:
-            self._hold_never_compared(segment)
-            return
-        self.ledger.counters.retransmissions += 1
-        self.floor.settle(segment)
-
-    def _hold_never_compared(self, segment: Segment) -> None:
-        if self.ledger.settings.pass_unsynchronised:
-            self.ledger.counters.unverified_packets += 1
-            self.ledger.release(segment)
-        elif self.ledger.hold(segment):
-            segment.retain()
-            self.never_compared.append(segment)
-
-    # The secondary's side.
-
     def from_secondary(self, packet: TcpPacket, now: float) -> None:
         # Fast path: the connection is being compared, and this segment is neither SYN nor RST.
         cursor = self.cursor
@@ -182,97 +94,12 @@ class TcpConnection:
             self.secondary_followed = True
             self._secondary_octets(segment)
 
-    def _secondary_octets(self, segment: Segment) -> None:
-        """A segment that is neither SYN nor RST."""
-        end, cursor = segment.end, self.cursor
-        if self.secondary_end is None or end > self.secondary_end:
-            self.secondary_end = end
-        uncompared = self.uncompared
-        if (
-            end == segment.start
-            or self.diverged
-            or (cursor is not None and end <= cursor)
-            or (uncompared and segment.start < uncompared[-1].end and is_covered(uncompared, segment))
-        ):
-            self.ledger.throw_away(segment)
-            return
-        if not uncompared or uncompared[-1].start <= segment.start:
-            uncompared.append(segment)
-        else:
-            insert_in_order(uncompared, segment)
-        if self.resets is not None and self._primary_reset_passed():
-            self._diverge_control(segment.start, "the primary reset the connection, the secondary goes on")
-            return
-        if self.unverified:
-            self._advance()
-            if self.diverged:
-                return
-        if self.cursor is None or end > self.cursor:
-            self._keep(segment)
-
-    def _keep(self, segment: Segment) -> None:
-        segment.retain()
-        if not self.ledger.keep(segment):
-            self.uncompared.remove(segment)
-
-    # The comparison.
-
-    def _advance(self) -> None:
-        """Compare what both sides have at the cursor, as far as it goes."""
-        if self.cursor is None and not self._start_in_midstream():
-            return
-        cursor = self.cursor
-        assert cursor is not None
-        primary, secondary = self.unverified, self.uncompared
-        while primary and secondary:
-            ours, theirs = primary[0], secondary[0]
-            if ours.start > cursor or theirs.start > cursor:
-                break  # a gap, on either side
-            end = ours.end if ours.end < theirs.end else theirs.end
-            if end > cursor:
-                # Fast path: payload on both sides, no FIN.
-                if end <= ours.data_end and end <= theirs.data_end:
-                    if not ours.same_bytes(theirs, cursor, end):
-                        self._diverge_content(ours, theirs, cursor, end)
-                        return
-                elif not self._same_up_to_fin(ours, theirs, cursor):
-                    return
-                self.cursor = cursor = end
-            if ours.end <= end:
-                del primary[0]
-                self.floor.settle(ours)
-            if theirs.end <= end:
-                del secondary[0]
-                self.ledger.throw_away(theirs)
-        if primary and primary[0].start < cursor:
-            for segment in take_below(primary, cursor):
-                self._primary_repeats(segment)
-        if secondary and secondary[0].start < cursor:
-            for segment in take_below(secondary, cursor):
-                self.ledger.throw_away(segment)
-
-    def _start_in_midstream(self) -> bool:
-        """Without a SYN the cursor starts at the primary's lowest byte, once the secondary covers it."""
-        if self.primary_isns or self.secondary_syn is not None:
-            return False
-        lowest = self.unverified[0].start
-        if not any(theirs.start <= lowest < theirs.end for theirs in self.uncompared):
-            return False
-        self.cursor = self.origin = self.near = lowest
-        return True
-
-    def _same_up_to_fin(self, ours: Segment, theirs: Segment, start: int) -> bool:
-        """Compare a part at whose end a FIN stands on one side at least."""
-        common = min(ours.data_end, theirs.data_end)
-        if common > start and not ours.same_bytes(theirs, start, common):
-            self._diverge_content(ours, theirs, start, common)
-            return False
-        if ours.data_end != theirs.data_end:
-            who = "primary" if ours.data_end < theirs.data_end else "secondary"
-            self._diverge_control(common, f"only the {who} ends its stream here")
-            return False
-        self.finished = True
-        return True
+    def _position(self, number: Serial) -> Position:
+        near = self.cursor if self.cursor is not None else self.near
+        if near is None:
+            self.near = first_position(number)
+            return self.near
+        return position_near(number, near)
 
     # The handshake.
 
@@ -408,100 +235,42 @@ class TcpConnection:
             self.resets = Resets()
         return self.resets
 
-    def _primary_reset_passed(self) -> bool:
-        """Whether the secondary has an octet, not compared yet, at or after a RST of the primary."""
-        assert self.resets is not None
-        return any(self._is_passed(reset.start, self.secondary_end) for reset in self.resets.held)
-
-    def _secondary_reset_passed(self) -> bool:
-        assert self.resets is not None
-        return any(self._is_passed(number, self.primary_end) for number in self.resets.secondary)
-
-    def _is_passed(self, number: Position, end: Position | None) -> bool:
-        if end is None:
-            return False
-        return end > (number if self.cursor is None else max(number, self.cursor))
-
-    # Divergence, timeout and checkpoint.
-
-    def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
-        at = ours.first_difference(theirs, start, end)
-        one, other = ours.byte_at(at), theirs.byte_at(at)
-        self._diverge(
-            Divergence(
-                Reason.CONTENT,
-                self.flow,
-                f"the primary sent 0x{one:02x}, the secondary 0x{other:02x}",
-                serial_at(Position(at)),
-                self._stream_offset(at),
-                ours.data_end - ours.data_start,
-                theirs.data_end - theirs.data_start,
-                one,
-                other,
-            )
-        )
-
-    def _diverge_control(self, at: int, detail: str) -> None:
-        self._diverge(Divergence(Reason.CONTROL, self.flow, detail, serial_at(Position(at)), self._stream_offset(at)))
-
-    def _diverge(self, divergence: Divergence) -> None:
-        if self.diverged:
-            return
-        self.diverged = True
-        self._forget_uncompared()
-        self.ledger.diverge(divergence)
-
-    def _forget_uncompared(self) -> None:
-        for segment in self.uncompared:
-            self.ledger.throw_away(segment)
-        self.uncompared.clear()
-
-    def _stream_offset(self, at: int) -> int | None:
-        return at - self.primary_isns[-1] - 1 if self.primary_isns else None
-
-    def why_silent(self, item: Item) -> Divergence:
-        assert isinstance(item, Segment)
-        if item.token is None:
-            detail = "the primary has not sent what the secondary sent"
-        elif item in self.floor.above:
-            detail = "the secondary has not acknowledged what the primary acknowledges"
-        else:
-            detail = "the secondary has not sent what the primary sent"
-        at = item.start if self.cursor is None else max(item.start, self.cursor)
-        return Divergence(Reason.TIMEOUT, self.flow, detail, serial_at(at), self._stream_offset(at))
+    # The checkpoint, and the table's questions.
 
     def renew(self, synchronised: bool) -> None:
         """A checkpoint is done. `synchronised`: the secondary now is the primary."""
         self.epoch = self.ledger.epoch
-        above_floor = self.floor.take_all()
-        if above_floor and not synchronised and self.floor.lost_input():
+        if not synchronised and self.floor.lost_input():
             self.unsynchronised = self.ledger.settings.pass_unsynchronised
         resets = self.resets.take_held() if self.resets is not None else []
-        held = [*self.primary_syns, *self.never_compared, *self.unverified, *above_floor, *resets]
-        held.sort(key=lambda segment: segment.start)
-        for segment in held:
+        for segment in self.take_held([*self.primary_syns, *resets]):
             self.ledger.release(segment)
-        for queue in (self.primary_syns, self.never_compared, self.unverified):
-            queue.clear()
-        self._forget_uncompared()
+        self.primary_syns.clear()
         if self.secondary_syn is not None and not self.syn_matched:
             self.ledger.throw_away(self.secondary_syn)
-        self.diverged = False
-        self._go_on_from_primary_end(synchronised)
-
-    def _go_on_from_primary_end(self, synchronised: bool) -> None:
-        end = self.primary_end
-        if end is not None and (self.cursor is None or end > self.cursor):
-            self.cursor = self.near = end
-        if self.cursor is not None:
-            self.origin = None
-            self.syn_matched = bool(self.primary_isns)
+        self.go_on_from_primary_end()
+        self.syn_matched = bool(self.primary_isns)
         if synchronised:
-            self.floor.synchronise()
-            self.secondary_end = self.primary_end
-            self.unsynchronised = False
+            self._synchronise()
 
-    # The table's questions.
+    def _synchronise(self) -> None:
+        self.floor.synchronise()
+        self.secondary_end = self.primary_end
+        self.unsynchronised = False
+
+    def _opened_in_midstream(self) -> bool:
+        return not self.primary_isns and self.secondary_syn is None
+
+    def note_primary(self, packet: TcpPacket) -> None:
+        """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
+        self.floor.primary_ack(packet)
+        end = Segment(packet, self._position(packet.sequence), None, None, self, 0.0).end
+        if self.primary_end is None or end > self.primary_end:
+            self.primary_end = self.near = end
+
+    def secondary_left(self) -> None:
+        """The secondary has moved on to a newer connection: what it sent in this one is of no use."""
+        self._forget_uncompared()
 
     @property
     def idle(self) -> bool:
@@ -519,21 +288,3 @@ class TcpConnection:
     def closing(self) -> bool:
         """Half open, or both sides have ended it as far as can be seen from here."""
         return self.finished or not self.primary_followed
-
-    def note_primary(self, packet: TcpPacket) -> None:
-        """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
-        self.floor.primary_ack(packet)
-        end = Segment(packet, self._position(packet.sequence), None, None, self, 0.0).end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = self.near = end
-
-    def secondary_left(self) -> None:
-        """The secondary has moved on to a newer connection: what it sent in this one is of no use."""
-        self._forget_uncompared()
-
-    def _position(self, number: Serial) -> Position:
-        near = self.cursor if self.cursor is not None else self.near
-        if near is None:
-            self.near = first_position(number)
-            return self.near
-        return position_near(number, near)

@@ -104,10 +104,14 @@ class DataPath:
         return True
 
     def tick(self, now: float) -> None:
-        """Time passes: timeouts and ageing."""
+        """Look for timeouts; to be called several times per compare timeout."""
         self.comparator.tick(now)
-        self.rewriter.tick(now)
         self._carry_out()
+
+    def age(self, now: float) -> None:
+        """Forget idle connections; to be called about once a second."""
+        self.comparator.age(now)
+        self.rewriter.tick(now)
 
     def cure(self, now: float) -> None:
         """End what two healthy stacks might otherwise wait for."""

@@ -32,6 +32,8 @@ _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _CURE = 0.01
 """Seconds after which, and between, looks for ACKs that the floor holds."""
+_AGE = 1.0
+"""Seconds between two looks for idle connections and reached limits."""
 _LIMIT_COUNTERS = ("held_limit_drops", "secondary_limit_drops", "connection_limit_drops", "connections_evicted")
 
 
@@ -72,7 +74,8 @@ class Service:
         await self.control.start()
         self._watch(loop.add_reader)
         helpers = [
-            asyncio.create_task(work) for work in (self._guard.run(), self._tick(), self._cure(), self._keep_watchdog())
+            asyncio.create_task(work)
+            for work in (self._guard.run(), self._tick(), self._cure(), self._age(), self._keep_watchdog())
         ]
         self._notifier.ready(self._summary())
         log.info("guest %s: %s", self._config.guest, self._summary())
@@ -105,6 +108,13 @@ class Service:
             for path in self._paths:
                 path.tick(now)
             self._driver.step()
+
+    async def _age(self) -> None:
+        while True:
+            await asyncio.sleep(_AGE)
+            now = time.monotonic()
+            for path in self._paths:
+                path.age(now)
             self._report_limits()
 
     async def _cure(self) -> None:
