@@ -1,0 +1,1 @@
+"""Two replicas, a client and a host in network namespaces, with the real daemon between them."""

@@ -1,0 +1,59 @@
+"""What a lab that is up has on disk: its mode, and the processes that end with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colo_bridge.lab import process
+from colo_bridge.lab.layout import MODE_FILE, PROCESS_DIR, Mode, Role
+from colo_bridge.lab.process import ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A process that `lab down` has to end."""
+
+    process: ProcessId
+    role: Role
+    command: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        return PROCESS_DIR / f"{self.process.pid}.json"
+
+
+def mode() -> Mode | None:
+    """The mode of the lab that is up; None when none is, or one was left half-made."""
+    try:
+        return Mode(MODE_FILE.read_text(encoding="ascii").strip())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_mode(value: Mode) -> None:
+    MODE_FILE.write_text(f"{value}\n", encoding="ascii")
+
+
+def keep(pid: int, role: Role, command: Sequence[str]) -> ProcessId:
+    """Remember a process; one that has ended already needs no record."""
+    found = process.identify(pid)
+    if found is None:
+        return ProcessId(pid, 0)
+    record = Record(found, role, tuple(command))
+    text = json.dumps({"started": found.started, "role": role, "command": list(command)})
+    record.file.write_text(text, encoding="utf-8")
+    return found
+
+
+def processes() -> list[Record]:
+    """Every remembered process that still runs."""
+    found = [_read(file) for file in sorted(PROCESS_DIR.glob("*.json"))]
+    return [record for record in found if process.is_running(record.process)]
+
+
+def _read(file: Path) -> Record:
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return Record(ProcessId(int(file.stem), data["started"]), Role(data["role"]), tuple(data["command"]))

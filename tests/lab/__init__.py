@@ -1,0 +1,1 @@
+"""The lab owns the names cb-client, cb-host, cb-primary and cb-secondary: its tests never run at once."""
