@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -150,7 +150,7 @@ def parse(text: str, source: str = "configuration") -> Config:
         raise OperatorError(f"{source}: {_sentence(error)}") from error
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> object:
     """TOML arrays as tuples, which the strict model asks for."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}

@@ -54,16 +54,21 @@ class Comparator:
             self._counters.primary_packets += 1
             self._counters.primary_bytes += length
             flow = self._flows.get(packet.connection)
-            # Fast path: a known connection, and no SYN.
-            if isinstance(flow, TcpFlow) and flow.primary is not None and not packet.flags & SYN:
+            # Fast path: a known connection, no SYN, no checkpoint since the last packet.
+            if (
+                isinstance(flow, TcpFlow)
+                and flow.primary is not None
+                and not packet.flags & SYN
+                and flow.epoch == self._ledger.epoch
+            ):
                 flow.active = now
                 connection: TcpConnection | None = flow.primary
             else:
                 connection = self._connection_of_primary(flow, packet, now)
             if connection is None:
                 self._ledger.drop(token)
-            elif connection.unsynchronised or connection.epoch != self._ledger.epoch:
-                self._primary_out_of_step(connection, packet, token, now)
+            elif connection.unsynchronised:
+                self._primary_unsynchronised(connection, packet, token)
             else:
                 connection.from_primary(packet, token, now)
         else:
@@ -75,16 +80,19 @@ class Comparator:
             self._counters.secondary_packets += 1
             self._counters.secondary_bytes += packet.end - packet.ip
             flow = self._flows.get(packet.connection)
-            # Fast path: a known connection, and no SYN.
-            if isinstance(flow, TcpFlow) and flow.secondary is not None and not packet.flags & SYN:
+            # Fast path: a known connection, no SYN, no checkpoint since the last packet.
+            if (
+                isinstance(flow, TcpFlow)
+                and flow.secondary is not None
+                and not packet.flags & SYN
+                and flow.epoch == self._ledger.epoch
+            ):
                 flow.active = now
                 connection: TcpConnection | None = flow.secondary
             else:
                 connection = self._connection_of_secondary(flow, packet, now)
-            if connection is None:
+            if connection is None or connection.unsynchronised:
                 self._secondary_is_of_no_use(packet.end - packet.ip)
-            elif connection.unsynchronised or connection.epoch != self._ledger.epoch:
-                self._secondary_out_of_step(connection, packet, now)
             else:
                 connection.from_secondary(packet, now)
         else:
@@ -171,6 +179,7 @@ class Comparator:
         """The flow, made if it is new; None: the table is full."""
         if isinstance(flow, TcpFlow):
             flow.active = now
+            flow.catch_up()
             return flow
         new = TcpFlow(packet.connection, self._ledger, now)
         if self._table.add(packet.connection, new):
@@ -178,26 +187,11 @@ class Comparator:
         self._counters.connection_limit_drops += 1
         return None
 
-    def _primary_out_of_step(self, connection: TcpConnection, packet: TcpPacket, token: Token, now: float) -> None:
-        """A connection that has missed a checkpoint, or whose opening was not seen."""
-        self._catch_up(connection)
-        if connection.unsynchronised:
-            self._counters.unsynchronised_packets += 1
-            connection.note_primary(packet)
-            self._ledger.pass_on(token, packet.end - packet.ip)
-        else:
-            connection.from_primary(packet, token, now)
-
-    def _secondary_out_of_step(self, connection: TcpConnection, packet: TcpPacket, now: float) -> None:
-        self._catch_up(connection)
-        if connection.unsynchronised:
-            self._secondary_is_of_no_use(packet.end - packet.ip)
-        else:
-            connection.from_secondary(packet, now)
-
-    def _catch_up(self, connection: TcpConnection) -> None:
-        if connection.epoch != self._ledger.epoch:
-            connection.renew(connection.epoch < self._ledger.synchronised_epoch)
+    def _primary_unsynchronised(self, connection: TcpConnection, packet: TcpPacket, token: Token) -> None:
+        """A connection whose opening was not seen passes, and is counted."""
+        self._counters.unsynchronised_packets += 1
+        connection.note_primary(packet)
+        self._ledger.pass_on(token, packet.end - packet.ip)
 
     def _secondary_is_of_no_use(self, length: int) -> None:
         self._counters.thrown_away_packets += 1

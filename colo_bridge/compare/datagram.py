@@ -60,7 +60,7 @@ class _Index:
 class DatagramFlow:
     """One flow of datagrams, both sides."""
 
-    __slots__ = ("active", "diverged", "flow", "ledger", "primary", "secondary")
+    __slots__ = ("_diverged_in", "active", "flow", "ledger", "primary", "secondary")
 
     def __init__(self, flow: bytes, ledger: Ledger, now: float) -> None:
         self.flow = flow
@@ -68,7 +68,12 @@ class DatagramFlow:
         self.active = now
         self.primary = _Index()
         self.secondary = _Index()
-        self.diverged = False
+        self._diverged_in: int | None = None
+        """The epoch of a divergence; the next epoch forgets it."""
+
+    @property
+    def diverged(self) -> bool:
+        return self._diverged_in == self.ledger.epoch
 
     def from_primary(self, packet: Datagram, token: Token, now: float) -> None:
         item = WaitingDatagram(packet, token, self, now)
@@ -100,7 +105,7 @@ class DatagramFlow:
             self._diverge(Reason.CUT_SHORT, "the queue delivered only the beginning of a packet", packet.length, None)
 
     def _check(self) -> None:
-        if self.primary.in_order and self.secondary.in_order:
+        if self.primary.in_order and self.secondary.in_order and not self.diverged:
             ours, theirs = next(iter(self.primary.in_order)), next(iter(self.secondary.in_order))
             at = _first_difference(ours.content, theirs.content)
             detail = f"datagrams differ at byte {at} of their content"
@@ -108,7 +113,7 @@ class DatagramFlow:
 
     def _diverge(self, reason: Reason, detail: str, ours: int, theirs: int | None) -> None:
         if not self.diverged:
-            self.diverged = True
+            self._diverged_in = self.ledger.epoch
             self.ledger.diverge(Divergence(reason, self.flow, detail, primary_length=ours, secondary_length=theirs))
 
     def renew(self, synchronised: bool) -> None:  # noqa: ARG002 (either kind of checkpoint does the same here)
@@ -116,7 +121,6 @@ class DatagramFlow:
             self.ledger.release(item)
         for item in self.secondary.take_all():
             self.ledger.throw_away(item)
-        self.diverged = False
 
     def why_silent(self, item: Item) -> Divergence:
         side = "primary" if item.token is None else "secondary"

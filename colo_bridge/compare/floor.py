@@ -63,8 +63,12 @@ class Floor:
             self.windows.note_primary(segment)
         self.settle(segment)
 
-    def secondary_acknowledges(self, packet: TcpPacket) -> None:
-        """Take note of a packet of the secondary with the ACK flag; release what the floor held until now."""
+    def secondary_acknowledges(self, packet: TcpPacket) -> Position:
+        """What a packet of the secondary with the ACK flag acknowledges.
+
+        The caller calls `release` afterwards, once the octets of that packet were compared: what they
+        verify comes first.
+        """
         highest = self.secondary
         if highest is None:
             self.secondary = ack = _first_ack(packet.acknowledgment, self.primary)
@@ -73,8 +77,7 @@ class Floor:
             if ack > highest:
                 self.secondary = ack
         self.windows.note_secondary(packet, ack)
-        if self.above:
-            self._release_up_to_floor()
+        return ack
 
     def lower(self, before: float) -> None:
         """Release pure ACKs that the floor has held since before a time, lowered to the floor.
@@ -116,11 +119,10 @@ class Floor:
         self._lost_at = None
         self.windows.synchronise()
 
-    def _release_up_to_floor(self) -> None:
-        floor = self.secondary
-        assert floor is not None
-        above = self.above
-        if _ack_of(above[0]) > floor:
+    def release(self) -> None:
+        """Let what the floor has reached leave."""
+        above, floor = self.above, self.secondary
+        if not above or floor is None or _ack_of(above[0]) > floor:
             return
         self.above = []
         for segment in above:

@@ -14,12 +14,13 @@ from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 class TcpFlow:
     """One pair of addresses and ports; `primary` and `secondary` say where each side stands."""
 
-    __slots__ = ("active", "flow", "ledger", "primary", "secondary")
+    __slots__ = ("active", "epoch", "flow", "ledger", "primary", "secondary")
 
     def __init__(self, flow: bytes, ledger: Ledger, now: float) -> None:
         self.flow = flow
         self.ledger = ledger
         self.active = now
+        self.epoch = ledger.epoch
         self.primary: TcpConnection | None = None
         self.secondary: TcpConnection | None = None
 
@@ -28,11 +29,11 @@ class TcpFlow:
         present, other = self.primary, self.secondary
         if not packet.flags & SYN:
             if present is None:
-                present = self._first_without_syn(packet, other, other is not None and other.secondary_syn is not None)
+                present = self._first_without_syn(packet, other, other is not None and other.secondary_isn is not None)
         elif present is None:
-            joins = other is not None and other.may_open(other.secondary_syn)
+            joins = other is not None and other.may_open(other.secondary_isn is not None)
             present = other if joins and other is not None else self._new(after=other)
-        elif present.opens_anew_for_primary(packet.sequence):
+        elif present.opens_anew_for_primary(packet):
             present = self._next(present, other)
         self.primary = present
         return present
@@ -46,13 +47,25 @@ class TcpFlow:
                     return None
                 present = self._first_without_syn(packet, other, False)
         elif present is None:
-            joins = other is not None and other.may_open(other.primary_isns)
+            joins = other is not None and other.may_open(bool(other.primary_isns))
             present = other if joins and other is not None else self._new(after=other)
-        elif present.opens_anew_for_secondary(packet.sequence):
+        elif present.opens_anew_for_secondary(packet):
             present.secondary_left()
             present = self._next(present, other)
         self.secondary = present
         return present
+
+    def catch_up(self) -> None:
+        """Take note of the checkpoints that were done since the last packet."""
+        ledger = self.ledger
+        synchronised = self.epoch < ledger.synchronised_epoch
+        for connection in {self.primary, self.secondary}:
+            if connection is not None and (synchronised or connection.epoch != ledger.epoch):
+                connection.renew(synchronised)
+        if synchronised:
+            # The secondary is a copy of the primary: it stands where that stands.
+            self.secondary = self.primary
+        self.epoch = ledger.epoch
 
     def _next(self, present: TcpConnection, other: TcpConnection | None) -> TcpConnection:
         if other is not None and other.generation > present.generation:

@@ -2,7 +2,7 @@
 
 1. A RST leaves when both sides sent one at the same number, whatever the ACK floor says.
 2. Unmatched RSTs on both sides, at different numbers, are a divergence.
-3. A repeat of a matched number is a retransmission.
+3. A repeat of a matched one, ACK field included, is a retransmission.
 
 RFC 9293 §3.5.2 gives the numbers: SND.NXT, or the ACK field of what is refused.
 """
@@ -22,26 +22,26 @@ class Resets:
     def __init__(self) -> None:
         self.held: list[Segment] = []
         self.secondary: list[Position] = []
-        self.matched: list[Position] = []
+        self.matched: list[tuple[Position, Position | None]] = []
 
     def from_primary(self, segment: Segment) -> bool:
         """Whether the segment may leave now; otherwise it is among `held`."""
-        if segment.start in self.matched:
+        if (segment.start, segment.ack) in self.matched:
             return True
         if segment.start in self.secondary:
-            self._match(segment.start)
+            self._match(segment.start, segment.ack)
             return True
         self.held.append(segment)
         return False
 
-    def from_secondary(self, number: Position) -> list[Segment]:
+    def from_secondary(self, number: Position, ack: Position | None) -> list[Segment]:
         """The primary's RSTs that may leave because of this one."""
-        if number in self.matched:
+        if (number, ack) in self.matched:
             return []
         freed = [segment for segment in self.held if segment.start == number]
         if freed:
             self.held = [segment for segment in self.held if segment.start != number]
-            self._match(number)
+            self._match(number, ack, *(segment.ack for segment in freed))
         elif number not in self.secondary:
             self.secondary = [*self.secondary, number][-_REMEMBERED:]
         return freed
@@ -54,9 +54,9 @@ class Resets:
         """Everything held; what both sides reset and what the secondary reset is forgotten."""
         held, self.held = self.held, []
         self.secondary = []
-        self.matched = [*self.matched, *(segment.start for segment in held)][-_REMEMBERED:]
+        self.matched = [*self.matched, *((segment.start, segment.ack) for segment in held)][-_REMEMBERED:]
         return held
 
-    def _match(self, number: Position) -> None:
+    def _match(self, number: Position, *acks: Position | None) -> None:
         self.secondary = [other for other in self.secondary if other != number]
-        self.matched = [*self.matched, number][-_REMEMBERED:]
+        self.matched = [*self.matched, *((number, ack) for ack in acks)][-_REMEMBERED:]

@@ -27,6 +27,7 @@ class Segment(Item):
         "offset",
         "start",
         "tcp",
+        "window",
     )
 
     def __init__(
@@ -44,6 +45,7 @@ class Segment(Item):
         self.offset = packet.payload
         self.ip = packet.ip
         self.tcp = packet.tcp
+        self.window = packet.window
         # The right edge of the window that a pure ACK of the primary opens; None: not of interest.
         self.edge: Position | None = None
         self.length = packet.end - packet.ip

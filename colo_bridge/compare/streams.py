@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.floor import Floor
-from colo_bridge.compare.item import Item
+from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment, insert_in_order, is_covered, take_below
+from colo_bridge.wire.packet import FIN, TcpPacket
 from colo_bridge.wire.serial import Position, serial_at
 
 
@@ -167,9 +168,9 @@ class Streams:
                 if end <= ours.data_end and end <= theirs.data_end:
                     if not ours.same_bytes(theirs, cursor, end):
                         self._diverge_content(ours, theirs, cursor, end)
-                        return
+                        break
                 elif not self._same_up_to_fin(ours, theirs, cursor):
-                    return
+                    break
                 self.cursor = cursor = end
             if ours.end <= end:
                 del primary[0]
@@ -183,6 +184,53 @@ class Streams:
         if secondary and secondary[0].start < cursor:
             for segment in take_below(secondary, cursor):
                 self.ledger.throw_away(segment)
+
+    def _same_as_waiting(self, packet: TcpPacket, cursor: Position, ack: Position | None, token: Token) -> bool:
+        """Fast path of the fast path: the primary sends just what the secondary's only waiting segment holds."""
+        uncompared, floor = self.uncompared, self.floor.secondary
+        if len(uncompared) != 1 or self.unverified or packet.flags & FIN:
+            return False
+        theirs = uncompared[0]
+        if (
+            theirs.start != cursor
+            or packet.sequence != serial_at(cursor)
+            or theirs.end - cursor != packet.end - packet.payload
+            or theirs.end != theirs.data_end
+            or (ack is not None and (floor is None or ack > floor))
+            or not packet.buffer.startswith(theirs.buffer, packet.payload)
+        ):
+            return False
+        self.cursor = end = theirs.end
+        if self.primary_end is None or end > self.primary_end:
+            self.primary_end = end
+        uncompared.clear()
+        self.ledger.throw_away(theirs)
+        self.ledger.pass_on(token, packet.end - packet.ip)
+        return True
+
+    def _same_as_head(self, packet: TcpPacket, cursor: Position) -> bool:
+        """Fast path of the fast path: the secondary sends just what the primary's only waiting segment holds."""
+        unverified = self.unverified
+        if len(unverified) != 1 or self.uncompared or packet.flags & FIN:
+            return False
+        ours = unverified[0]
+        if (
+            ours.start != cursor
+            or packet.sequence != serial_at(cursor)
+            or ours.end - cursor != packet.end - packet.payload
+            or ours.end != ours.data_end
+            or not packet.buffer.startswith(ours.buffer, packet.payload)
+        ):
+            return False
+        self.cursor = end = ours.end
+        if self.secondary_end is None or end > self.secondary_end:
+            self.secondary_end = end
+        unverified.clear()
+        self.floor.settle(ours)
+        counters = self.ledger.counters
+        counters.thrown_away_packets += 1
+        counters.thrown_away_bytes += packet.end - packet.ip
+        return True
 
     def _start_in_midstream(self) -> bool:
         """Without a SYN the cursor starts at the primary's lowest byte, once the secondary covers it."""
@@ -274,7 +322,7 @@ class Streams:
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
-        held.sort(key=lambda segment: segment.start)
+        held.sort(key=lambda segment: (segment.start, segment.arrived))
         self.never_compared.clear()
         self.unverified.clear()
         self._forget_uncompared()

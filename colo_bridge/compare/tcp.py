@@ -26,10 +26,12 @@ class TcpConnection(Streams):
         "epoch",
         "generation",
         "primary_followed",
+        "primary_syn_ack",
         "primary_syns",
         "secondary_followed",
         "secondary_isn",
         "secondary_syn",
+        "secondary_syn_ack",
         "syn_matched",
     )
 
@@ -38,8 +40,12 @@ class TcpConnection(Streams):
         self.generation = generation
         self.epoch = ledger.epoch
         self.primary_syns: list[Segment] = []
+        self.primary_syn_ack: Position | None = None
         self.secondary_syn: Segment | None = None
+        """A SYN of the secondary that waits for the primary's."""
         self.secondary_isn: Serial | None = None
+        """The secondary's own number; None before its SYN."""
+        self.secondary_syn_ack: Position | None = None
         self.syn_matched = False
         self.primary_followed = False
         self.secondary_followed = False
@@ -53,10 +59,9 @@ class TcpConnection(Streams):
         if cursor is None or flags & (SYN | RST) or not self.primary_followed:
             self._from_primary_slowly(packet, token, now)
             return
-        segment = Segment(
-            packet, position_near(packet.sequence, cursor), self.floor.primary_ack(packet), token, self, now
-        )
-        self._primary_octets(segment)
+        ack = self.floor.primary_ack(packet)
+        if not self._same_as_waiting(packet, cursor, ack, token):
+            self._primary_octets(Segment(packet, position_near(packet.sequence, cursor), ack, token, self, now))
 
     def _from_primary_slowly(self, packet: TcpPacket, token: Token, now: float) -> None:
         ack = self.floor.primary_ack(packet)
@@ -79,13 +84,14 @@ class TcpConnection(Streams):
             return
         if packet.flags & ACK:
             self.floor.secondary_acknowledges(packet)
-        segment = Segment(packet, position_near(packet.sequence, cursor), None, None, self, now)
-        self._secondary_octets(segment)
+        if not self._same_as_head(packet, cursor):
+            self._secondary_octets(Segment(packet, position_near(packet.sequence, cursor), None, None, self, now))
+        if self.floor.above:
+            self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
-        if packet.flags & ACK:
-            self.floor.secondary_acknowledges(packet)
-        segment = Segment(packet, self._position(packet.sequence), None, None, self, now)
+        ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
+        segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:
             self._secondary_reset(segment)
         elif packet.flags & SYN:
@@ -93,6 +99,7 @@ class TcpConnection(Streams):
         else:
             self.secondary_followed = True
             self._secondary_octets(segment)
+        self.floor.release()
 
     def _position(self, number: Serial) -> Position:
         near = self.cursor if self.cursor is not None else self.near
@@ -107,6 +114,7 @@ class TcpConnection(Streams):
         self.floor.windows.note_primary_syn(segment)
         if segment.start not in self.primary_isns:
             self.primary_isns = [*self.primary_isns, segment.start][-_REMEMBERED_ISNS:]
+            self.primary_syn_ack = segment.ack
             self.primary_end = segment.end
             self.near = segment.start
             if self.syn_matched:
@@ -126,14 +134,15 @@ class TcpConnection(Streams):
 
     def _secondary_syn(self, segment: Segment) -> None:
         self.floor.windows.note_secondary_syn(segment)
-        if self.secondary_syn is not None:
-            if not self.secondary_followed:
-                self.secondary_isn = serial_at(segment.start)
+        repeated = self.syn_matched or self.secondary_isn is not None
+        if self.secondary_isn is None or not self.secondary_followed:
+            self.secondary_isn = serial_at(segment.start)
+            self.secondary_syn_ack = segment.ack
+        if repeated:
             self.ledger.throw_away(segment)
             return
         segment.retain()
         self.secondary_syn = segment
-        self.secondary_isn = serial_at(segment.start)
         if self.primary_isns:
             self._match_syns()
         elif self.resets is not None and self.resets.held:
@@ -147,6 +156,7 @@ class TcpConnection(Streams):
         self.syn_matched = True
         self._begin(self.primary_isns[-1])
         self._place_secondary_syn_data(self.secondary_syn)
+        self.secondary_syn = None
         syns, self.primary_syns = self.primary_syns, []
         for segment in syns:
             self._verified_syn(segment)
@@ -172,29 +182,33 @@ class TcpConnection(Streams):
     def _choose_isn(self, start: Position) -> None:
         """With SYN cookies several SYNs may be out: the first segment behind tells which one counts."""
         if len(self.primary_isns) > 1 and self.syn_matched:
-            self._begin(min(self.primary_isns, key=lambda isn: abs(start - isn - 1)))
+            isn = min(self.primary_isns, key=lambda isn: abs(start - isn - 1))
+            self._begin(isn)
+            self.primary_end = Position(isn + 1)
 
-    def opens_anew_for_primary(self, number: Serial) -> bool:
-        """Whether a SYN of the primary with this number belongs to the next connection."""
-        if not self.primary_followed and self.primary_isns:
+    def opens_anew_for_primary(self, syn: TcpPacket) -> bool:
+        """Whether a SYN of the primary belongs to the next connection."""
+        if not self.primary_followed and self.primary_isns and _answers(syn, self.primary_syn_ack):
             return False  # a newer ISN replaces it
-        return all(serial_at(isn) != number for isn in self.primary_isns)
+        return all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
 
-    def opens_anew_for_secondary(self, number: Serial) -> bool:
-        """Whether a SYN of the secondary with this number belongs to the next connection."""
-        if self.secondary_syn is None:
-            return self.secondary_followed or self.secondary_was_reset or not self.may_open(self.primary_isns)
-        if not self.secondary_followed:
+    def opens_anew_for_secondary(self, syn: TcpPacket) -> bool:
+        """Whether a SYN of the secondary belongs to the next connection."""
+        if self.secondary_isn is None:
+            return self.secondary_followed or self.secondary_was_reset or not self.may_open(bool(self.primary_isns))
+        if not self.secondary_followed and _answers(syn, self.secondary_syn_ack):
             return False  # a newer ISN replaces it
-        return number != self.secondary_isn and all(serial_at(isn) != number for isn in self.primary_isns)
+        return syn.sequence != self.secondary_isn and all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
 
     @property
     def secondary_was_reset(self) -> bool:
         return self.resets is not None and bool(self.resets.secondary or self.resets.matched)
 
-    def may_open(self, other_isns: object) -> bool:
+    def may_open(self, other_opened: bool) -> bool:
         """Whether a side's first SYN belongs here: the other side opened this connection too, or refused it."""
-        return bool(other_isns) or not (self.primary_followed or self.secondary_followed)
+        if self.unsynchronised:
+            return False
+        return other_opened or not (self.primary_followed or self.secondary_followed)
 
     # Resets.
 
@@ -210,22 +224,22 @@ class TcpConnection(Streams):
             resets.held.remove(segment)
         elif resets.conflict:
             self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
-        elif self.secondary_syn is not None and not self.primary_isns:
+        elif self.secondary_isn is not None and not self.primary_isns:
             self._diverge_control(segment.start, "the primary refused the connection")
         elif self._primary_reset_passed():
             self._diverge_control(segment.start, "only the primary resets the connection")
 
     def _secondary_reset(self, segment: Segment) -> None:
-        self.secondary_followed = self.secondary_followed or self.secondary_syn is not None
+        self.secondary_followed = self.secondary_followed or self.secondary_isn is not None
         self.ledger.throw_away(segment)
         resets = self._resets()
-        freed = resets.from_secondary(segment.start)
+        freed = resets.from_secondary(segment.start, segment.ack)
         for reset in freed:
             self.finished = True
             self.ledger.release(reset)
         if resets.conflict:
             self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
-        elif not freed and self.primary_isns and self.secondary_syn is None:
+        elif not freed and self.primary_isns and self.secondary_isn is None:
             self._diverge_control(self.primary_isns[-1], "the secondary refused the connection")
         elif self._secondary_reset_passed():
             self._diverge_control(segment.start, "only the secondary resets the connection")
@@ -246,20 +260,28 @@ class TcpConnection(Streams):
         for segment in self.take_held([*self.primary_syns, *resets]):
             self.ledger.release(segment)
         self.primary_syns.clear()
-        if self.secondary_syn is not None and not self.syn_matched:
-            self.ledger.throw_away(self.secondary_syn)
+        self._forget_secondary_syn()
         self.go_on_from_primary_end()
         self.syn_matched = bool(self.primary_isns)
         if synchronised:
             self._synchronise()
 
     def _synchronise(self) -> None:
+        self.secondary_followed = self.primary_followed
+        self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None
+        self.secondary_syn_ack = self.primary_syn_ack
         self.floor.synchronise()
         self.secondary_end = self.primary_end
         self.unsynchronised = False
 
     def _opened_in_midstream(self) -> bool:
-        return not self.primary_isns and self.secondary_syn is None
+        return not self.primary_isns and self.secondary_isn is None
+
+    def _forget_secondary_syn(self) -> None:
+        """A SYN of the secondary that the primary's has not met matches nothing any more."""
+        if self.secondary_syn is not None:
+            self.ledger.throw_away(self.secondary_syn)
+            self.secondary_syn = self.secondary_isn = None
 
     def note_primary(self, packet: TcpPacket) -> None:
         """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
@@ -271,6 +293,7 @@ class TcpConnection(Streams):
     def secondary_left(self) -> None:
         """The secondary has moved on to a newer connection: what it sent in this one is of no use."""
         self._forget_uncompared()
+        self._forget_secondary_syn()
 
     @property
     def idle(self) -> bool:
@@ -281,6 +304,7 @@ class TcpConnection(Streams):
             or self.uncompared
             or self.never_compared
             or self.primary_syns
+            or self.secondary_syn is not None
             or (self.resets is not None and self.resets.held)
         )
 
@@ -288,3 +312,10 @@ class TcpConnection(Streams):
     def closing(self) -> bool:
         """Half open, or both sides have ended it as far as can be seen from here."""
         return self.finished or not self.primary_followed
+
+
+def _answers(syn: TcpPacket, ack: Position | None) -> bool:
+    """Whether a SYN acknowledges the same as one before: both belong to the same opening."""
+    if ack is None or not syn.flags & ACK:
+        return ack is None and not syn.flags & ACK
+    return syn.acknowledgment == serial_at(ack)

@@ -14,7 +14,7 @@ import struct
 from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.options import window_scale
-from colo_bridge.wire.packet import SYN, Buffer, TcpPacket
+from colo_bridge.wire.packet import SYN, TcpPacket
 from colo_bridge.wire.serial import Position, serial_at
 
 _ONE_SEGMENT = 1_460
@@ -44,12 +44,12 @@ class Windows:
     def note_primary(self, segment: Segment) -> None:
         """Work out the edge of a pure ACK."""
         if self.primary_scale is not None and segment.ack is not None:
-            segment.edge = Position(segment.ack + (_window(segment.buffer, segment.tcp) << self.primary_scale))
+            segment.edge = Position(segment.ack + (segment.window << self.primary_scale))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
         """The edge of the newest window; a receiver never takes back what it offered (RFC 9293 §3.8.6)."""
         if self.secondary_scale is not None and not packet.flags & SYN:
-            edge = ack + (_window(packet.buffer, packet.tcp) << self.secondary_scale)
+            edge = ack + (packet.window << self.secondary_scale)
             if self.secondary_edge is None or edge > self.secondary_edge:
                 self.secondary_edge = Position(edge)
 
@@ -77,8 +77,3 @@ class Windows:
         _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
-
-
-def _window(buffer: Buffer, tcp: int) -> int:
-    window: int = _WINDOW.unpack_from(buffer, tcp + _WINDOW_AT)[0]
-    return window

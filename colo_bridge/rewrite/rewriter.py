@@ -36,7 +36,7 @@ _WHOLE_MASK, _WHOLE_TCP = 0x3FFF00FF, 6
 _TIMESTAMPS_ALONE = b"\x00\x00\x01\x01\x08\x0a"
 # Data offset with SYN, RST, FIN and ACK: the forms of an established connection.
 _FORM_MASK, _PLAIN_FORM, _STAMPED_FORM = 0xF0170000, 0x50100000, 0x80100000
-_FLAGS_SHIFT, _FLAGS_MASK = 16, 0x1FF
+_FLAGS_SHIFT, _FLAGS_MASK, _WINDOW_MASK = 16, 0x1FF, 0xFFFF
 
 # Written from the sequence number on (egress) or from the acknowledgment number on (ingress).
 _EGRESS_PLAIN, _EGRESS_STAMPED = struct.Struct("!IIIH"), struct.Struct("!IIIH6sI")
@@ -97,9 +97,8 @@ class Rewriter:
                     checksum = (checksum + sequence - moved + value - moved_value) % _MODULUS
                 _EGRESS_STAMPED.pack_into(frame, tcp + 4, moved, acknowledgment, bits, checksum, options, moved_value)
                 ip = start + ETHERNET_HEADER
-                return TcpPacket(
-                    key, frame, ip, tcp, tcp + 32, ip + total, moved, acknowledgment, bits >> _FLAGS_SHIFT & _FLAGS_MASK
-                )
+                flags, window = bits >> _FLAGS_SHIFT & _FLAGS_MASK, bits & _WINDOW_MASK
+                return TcpPacket(key, frame, ip, tcp, tcp + 32, ip + total, moved, acknowledgment, flags, window)
         return self._egress_plain(frame, start, end, partial_checksum, now)
 
     def ingress(self, frame: bytearray, start: int, end: int, partial_checksum: bool, now: float) -> bool:
@@ -173,9 +172,8 @@ class Rewriter:
                     checksum = (checksum + sequence - moved) % _MODULUS
                 _EGRESS_PLAIN.pack_into(frame, tcp + 4, moved, acknowledgment, bits, checksum)
                 ip = start + ETHERNET_HEADER
-                return TcpPacket(
-                    key, frame, ip, tcp, tcp + 20, ip + total, moved, acknowledgment, bits >> _FLAGS_SHIFT & _FLAGS_MASK
-                )
+                flags, window = bits >> _FLAGS_SHIFT & _FLAGS_MASK, bits & _WINDOW_MASK
+                return TcpPacket(key, frame, ip, tcp, tcp + 20, ip + total, moved, acknowledgment, flags, window)
         return self._egress_slowly(frame, start, end, partial_checksum, now)
 
     def _ingress_plain(self, frame: bytearray, start: int, end: int, partial_checksum: bool, now: float) -> bool:

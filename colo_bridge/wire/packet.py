@@ -28,10 +28,10 @@ _CUT_SHORT = b"cut"
 _FRAGMENT = 0x3FFF  # more-fragments bit and offset
 
 # IPv4 without options, then TCP: version and length, total length, fragment, protocol,
-# both addresses with both ports (the connection), sequence, acknowledgment, offset with flags.
-_IPV4_TCP = struct.Struct("!BxHxxHxBxx12sIIH")
+# both addresses with both ports (the connection), sequence, acknowledgment, offset with flags, window.
+_IPV4_TCP = struct.Struct("!BxHxxHxBxx12sIIHH")
 _IPV4 = struct.Struct("!BxHxxHxBxx8s")
-_TCP = struct.Struct("!4sIIH")
+_TCP = struct.Struct("!4sIIHH")
 
 
 class MalformedPacket(GuestError):
@@ -51,7 +51,7 @@ class TcpPacket:
     `connection` is addresses and ports as they stand on the wire (sender first): 12 bytes.
     """
 
-    __slots__ = ("acknowledgment", "buffer", "connection", "end", "flags", "ip", "payload", "sequence", "tcp")
+    __slots__ = ("acknowledgment", "buffer", "connection", "end", "flags", "ip", "payload", "sequence", "tcp", "window")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class TcpPacket:
         sequence: Serial,
         acknowledgment: Serial,
         flags: int,
+        window: int,
     ) -> None:
         self.connection = connection
         self.buffer = buffer
@@ -74,6 +75,7 @@ class TcpPacket:
         self.sequence = sequence
         self.acknowledgment = acknowledgment
         self.flags = flags
+        self.window = window
 
 
 class Datagram:
@@ -119,7 +121,7 @@ def parse_ipv4(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram:
     """Parse an IPv4 packet in `buffer[ip:end]`; raises MalformedPacket."""
     # Fast path: TCP behind a header without options, not a fragment.
     if end - ip >= 40:
-        version, total, fragment, protocol, connection, sequence, acknowledgment, bits = _IPV4_TCP.unpack_from(
+        version, total, fragment, protocol, connection, sequence, acknowledgment, bits, window = _IPV4_TCP.unpack_from(
             buffer, ip
         )
         payload = ip + 20 + (bits >> 12 << 2)
@@ -130,7 +132,7 @@ def parse_ipv4(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram:
             and ip + 40 <= payload <= ip + total <= end
         ):
             return TcpPacket(
-                connection, buffer, ip, ip + 20, payload, ip + total, sequence, acknowledgment, bits & 0x1FF
+                connection, buffer, ip, ip + 20, payload, ip + total, sequence, acknowledgment, bits & 0x1FF, window
             )
     return _parse_ipv4_slowly(buffer, ip, end)
 
@@ -155,11 +157,11 @@ def _parse_ipv4_slowly(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagra
 def _tcp(buffer: Buffer, ip: int, tcp: int, end: int, addresses: bytes) -> TcpPacket:
     if end - tcp < 20:
         raise MalformedPacket("TCP header is cut off")
-    ports, sequence, acknowledgment, bits = _TCP.unpack_from(buffer, tcp)
+    ports, sequence, acknowledgment, bits, window = _TCP.unpack_from(buffer, tcp)
     payload = tcp + (bits >> 12 << 2)
     if not tcp + 20 <= payload <= end:
         raise MalformedPacket("TCP data offset does not fit the packet")
-    return TcpPacket(addresses + ports, buffer, ip, tcp, payload, end, sequence, acknowledgment, bits & 0x1FF)
+    return TcpPacket(addresses + ports, buffer, ip, tcp, payload, end, sequence, acknowledgment, bits & 0x1FF, window)
 
 
 def _datagram(buffer: Buffer, body: int, end: int, addresses: bytes, protocol: int) -> Datagram:
