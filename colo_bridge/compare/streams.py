@@ -178,6 +178,12 @@ class Streams:
             if theirs.end <= end:
                 del secondary[0]
                 self.ledger.throw_away(theirs)
+        self._decide_below_cursor()
+
+    def _decide_below_cursor(self) -> None:
+        """What lies wholly below the cursor without having been used: retransmissions, cut in another way."""
+        cursor, primary, secondary = self.cursor, self.unverified, self.uncompared
+        assert cursor is not None
         if primary and primary[0].start < cursor:
             for segment in take_below(primary, cursor):
                 self._primary_repeats(segment)
@@ -211,7 +217,7 @@ class Streams:
     def _same_as_head(self, packet: TcpPacket, cursor: Position) -> bool:
         """Fast path of the fast path: the secondary sends just what the primary's only waiting segment holds."""
         unverified = self.unverified
-        if len(unverified) != 1 or self.uncompared or packet.flags & FIN:
+        if len(unverified) != 1 or self.uncompared or self.diverged or packet.flags & FIN:
             return False
         ours = unverified[0]
         if (
@@ -249,6 +255,7 @@ class Streams:
             self._diverge_content(ours, theirs, start, common)
             return False
         if ours.data_end != theirs.data_end:
+            self.cursor = common
             who = "primary" if ours.data_end < theirs.data_end else "secondary"
             self._diverge_control(common, f"only the {who} ends its stream here")
             return False
@@ -274,14 +281,14 @@ class Streams:
     # Divergence, timeout and checkpoint.
 
     def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
-        at = ours.first_difference(theirs, start, end)
+        self.cursor = at = Position(ours.first_difference(theirs, start, end))
         one, other = ours.byte_at(at), theirs.byte_at(at)
         self._diverge(
             Divergence(
                 Reason.CONTENT,
                 self.flow,
                 f"the primary sent 0x{one:02x}, the secondary 0x{other:02x}",
-                serial_at(Position(at)),
+                serial_at(at),
                 self._stream_offset(at),
                 ours.data_end - ours.data_start,
                 theirs.data_end - theirs.data_start,
