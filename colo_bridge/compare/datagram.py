@@ -134,6 +134,10 @@ class DatagramFlow:
     def closing(self) -> bool:
         return True
 
+    @property
+    def short_lived(self) -> bool:
+        return True
+
 
 def _first_difference(ours: bytes, theirs: bytes) -> int:
     for index, (one, other) in enumerate(zip(ours, theirs, strict=False)):

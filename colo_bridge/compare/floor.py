@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
@@ -51,11 +53,7 @@ class Floor:
             self._leave(segment)
         elif self.ledger.hold(segment):
             segment.keep_header()
-            above = self.above
-            at = len(above)
-            while at and _ack_of(above[at - 1]) > ack:
-                at -= 1
-            above.insert(at, segment)
+            self.above.insert(bisect_right(self.above, ack, key=_ack_of), segment)
 
     def settle_pure(self, segment: Segment) -> None:
         """The same for a segment without octets."""
@@ -124,12 +122,14 @@ class Floor:
         above, floor = self.above, self.secondary
         if not above or floor is None or _ack_of(above[0]) > floor:
             return
-        self.above = []
-        for segment in above:
-            if _ack_of(segment) <= floor and self._fits_window(segment):
+        reached = above[: bisect_right(above, floor, key=_ack_of)]
+        without_window = []
+        for segment in reached:
+            if self._fits_window(segment):
                 self._leave(segment)
             else:
-                self.above.append(segment)
+                without_window.append(segment)
+        above[: len(reached)] = without_window
 
     def _fits_window(self, segment: Segment) -> bool:
         return segment.edge is None or self.windows.may_leave(segment.edge, _ack_of(segment))

@@ -43,7 +43,7 @@ class TcpFlow:
         present, other = self.secondary, self.primary
         if not packet.flags & SYN:
             if present is None:
-                if other is not None and other.primary_isns and not packet.flags & RST:
+                if other is not None and other.primary_isns and not (other.syn_matched or packet.flags & RST):
                     return None
                 present = self._first_without_syn(packet, other, False)
         elif present is None:
@@ -87,6 +87,11 @@ class TcpFlow:
     @property
     def idle(self) -> bool:
         return (self.primary is None or self.primary.idle) and (self.secondary is None or self.secondary.idle)
+
+    @property
+    def short_lived(self) -> bool:
+        connections = [connection for connection in (self.primary, self.secondary) if connection is not None]
+        return all(connection.short_lived for connection in connections)
 
     @property
     def closing(self) -> bool:

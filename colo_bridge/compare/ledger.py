@@ -10,6 +10,7 @@ from __future__ import annotations
 from colo_bridge.compare.decisions import Counters, Divergence
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.settings import Settings
+from colo_bridge.errors import InternalError
 
 
 class Ledger:
@@ -143,7 +144,10 @@ class Ledger:
         before = counters.released_packets
         for queue in (self.held, self.waiting):
             while queue:
-                next(iter(queue)).owner.renew(synchronised)
+                oldest = next(iter(queue))
+                oldest.owner.renew(synchronised)
+                if oldest in queue:
+                    raise InternalError("a checkpoint did not decide a packet that waits")
         counters.released_by_checkpoint_packets += counters.released_packets - before
         counters.checkpoints_done += 1
         self.latched = False

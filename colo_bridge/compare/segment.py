@@ -7,6 +7,8 @@ The octets of a segment are, in order: SYN (one number, if set), the payload, FI
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from colo_bridge.compare.item import Item, Owner, Token
 from colo_bridge.wire.packet import FIN, SYN, Buffer, TcpPacket
 from colo_bridge.wire.serial import Position
@@ -106,15 +108,13 @@ class Segment(Item):
 
 def insert_in_order(queue: list[Segment], segment: Segment) -> None:
     """Insert by start, behind what has the same start."""
-    at = len(queue)
-    while at and queue[at - 1].start > segment.start:
-        at -= 1
-    queue.insert(at, segment)
+    queue.insert(bisect_right(queue, segment.start, key=_start), segment)
 
 
 def is_covered(queue: list[Segment], segment: Segment) -> bool:
-    """Whether one segment of the queue has all octets of this one already."""
-    return any(other.start <= segment.start and segment.end <= other.end for other in queue)
+    """Whether the segment's predecessor in the queue has all its octets: so it is with what is sent again."""
+    at = bisect_right(queue, segment.start, key=_start)
+    return at > 0 and queue[at - 1].end >= segment.end
 
 
 def take_below(queue: list[Segment], cursor: Position) -> list[Segment]:
@@ -127,3 +127,7 @@ def take_below(queue: list[Segment], cursor: Position) -> list[Segment]:
         else:
             at += 1
     return taken
+
+
+def _start(segment: Segment) -> Position:
+    return segment.start

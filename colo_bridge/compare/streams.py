@@ -18,7 +18,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment, insert_in_order, is_covered, take_below
 from colo_bridge.wire.packet import FIN, TcpPacket
-from colo_bridge.wire.serial import Position, serial_at
+from colo_bridge.wire.serial import Position, Serial, serial_at
 
 
 class Streams:
@@ -36,6 +36,7 @@ class Streams:
         "primary_isns",
         "resets",
         "secondary_end",
+        "secondary_isn",
         "uncompared",
         "unsynchronised",
         "unverified",
@@ -61,6 +62,8 @@ class Streams:
         self.uncompared: list[Segment] = []
         self.primary_isns: list[Position] = []
         """The numbers of the SYNs that the primary sent, the newest last; none in midstream."""
+        self.secondary_isn: Serial | None = None
+        """The secondary's own number; None before its SYN."""
         self.resets: Resets | None = None
 
     # The primary's octets.
@@ -122,16 +125,15 @@ class Streams:
         if self.secondary_end is None or end > self.secondary_end:
             self.secondary_end = end
         uncompared = self.uncompared
-        if (
-            end == segment.start
-            or self.diverged
-            or (cursor is not None and end <= cursor)
-            or (uncompared and segment.start < uncompared[-1].end and is_covered(uncompared, segment))
-        ):
+        if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
             self.ledger.throw_away(segment)
             return
-        if not uncompared or uncompared[-1].start <= segment.start:
+        # Fast path: in order.
+        if not uncompared or uncompared[-1].end <= segment.start:
             uncompared.append(segment)
+        elif is_covered(uncompared, segment):
+            self.ledger.throw_away(segment)
+            return
         else:
             insert_in_order(uncompared, segment)
         if self.resets is not None and self._primary_reset_passed():
@@ -240,7 +242,7 @@ class Streams:
 
     def _start_in_midstream(self) -> bool:
         """Without a SYN the cursor starts at the primary's lowest byte, once the secondary covers it."""
-        if not self._opened_in_midstream():
+        if self.primary_isns or self.secondary_isn is not None:
             return False
         lowest = self.unverified[0].start
         if not any(theirs.start <= lowest < theirs.end for theirs in self.uncompared):
@@ -267,16 +269,15 @@ class Streams:
     def _primary_reset_passed(self) -> bool:
         """Whether the secondary has an octet, not compared yet, at or after a RST of the primary."""
         assert self.resets is not None
-        return any(self._is_passed(reset.start, self.secondary_end) for reset in self.resets.held)
+        return any(self._is_passed(reset.start, self.primary_end, self.secondary_end) for reset in self.resets.held)
 
     def _secondary_reset_passed(self) -> bool:
         assert self.resets is not None
-        return any(self._is_passed(number, self.primary_end) for number in self.resets.secondary)
+        return any(self._is_passed(number, self.secondary_end, self.primary_end) for number in self.resets.secondary)
 
-    def _is_passed(self, number: Position, end: Position | None) -> bool:
-        if end is None:
-            return False
-        return end > (number if self.cursor is None else max(number, self.cursor))
+    def _is_passed(self, number: Position, own_end: Position | None, end: Position | None) -> bool:
+        """Whether `end` lies behind the RST, the cursor, and all that the side of the RST sent itself."""
+        return end is not None and all(other is None or end > other for other in (number, self.cursor, own_end))
 
     # Divergence, timeout and checkpoint.
 
@@ -333,6 +334,7 @@ class Streams:
         self.never_compared.clear()
         self.unverified.clear()
         self._forget_uncompared()
+        self.secondary_end = None
         self.diverged = False
         return held
 
@@ -343,7 +345,3 @@ class Streams:
             self.cursor = self.near = end
         if self.cursor is not None:
             self.origin = None
-
-    def _opened_in_midstream(self) -> bool:
-        """Whether the first packet of both sides was not a SYN."""
-        return not self.primary_isns

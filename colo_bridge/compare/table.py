@@ -46,7 +46,7 @@ class Table:
         """Forget what was idle for too long; call it about once a second."""
         for queue in (self._closing, self._open):
             for key, flow in self._oldest(queue, max(_LOOKS, len(queue) // 256)):
-                limit = self._settings.closing_idle if flow.closing else self._settings.established_idle
+                limit = self._settings.closing_idle if flow.short_lived else self._settings.established_idle
                 if flow.idle and now - flow.active > limit:
                     self._forget(key)
                     self._counters.connections_expired += 1

@@ -29,7 +29,6 @@ class TcpConnection(Streams):
         "primary_syn_ack",
         "primary_syns",
         "secondary_followed",
-        "secondary_isn",
         "secondary_syn",
         "secondary_syn_ack",
         "syn_matched",
@@ -43,8 +42,6 @@ class TcpConnection(Streams):
         self.primary_syn_ack: Position | None = None
         self.secondary_syn: Segment | None = None
         """A SYN of the secondary that waits for the primary's."""
-        self.secondary_isn: Serial | None = None
-        """The secondary's own number; None before its SYN."""
         self.secondary_syn_ack: Position | None = None
         self.syn_matched = False
         self.primary_followed = False
@@ -274,9 +271,6 @@ class TcpConnection(Streams):
         self.secondary_end = self.primary_end
         self.unsynchronised = False
 
-    def _opened_in_midstream(self) -> bool:
-        return not self.primary_isns and self.secondary_isn is None
-
     def _forget_secondary_syn(self) -> None:
         """A SYN of the secondary that the primary's has not met matches nothing any more."""
         if self.secondary_syn is not None:
@@ -310,8 +304,13 @@ class TcpConnection(Streams):
 
     @property
     def closing(self) -> bool:
-        """Half open, or both sides have ended it as far as can be seen from here."""
+        """Half open, or both sides have ended it as far as can be seen from here: the first to be evicted."""
         return self.finished or not self.primary_followed
+
+    @property
+    def short_lived(self) -> bool:
+        """Whether silence soon means that it is over; a server may wait for long behind its SYN-ACK."""
+        return self.finished or not (self.primary_followed or self.syn_matched)
 
 
 def _answers(syn: TcpPacket, ack: Position | None) -> bool:

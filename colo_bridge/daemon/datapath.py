@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
 from colo_bridge.wire.packet import MalformedPacket, cut_short, parse_ipv4
 
-_READS = 16
+_READS = int(os.environ.get("READS", "16"))
 """Packets that one callback reads; more wait for the next turn of the loop."""
 _NEEDS_CHECKSUM = 1
 """VIRTIO_NET_HDR_F_NEEDS_CSUM: the checksum is still to be finished (linux/virtio_net.h)."""

@@ -25,6 +25,7 @@ _ETHERTYPE_IPV4 = b"\x08\x00"
 _ETHERTYPES_UNCOMPARED = (b"\x86\xdd", b"\x81\x00", b"\x88\xa8")
 _PROTOCOL_ICMP, _PROTOCOL_TCP, _PROTOCOL_UDP = 1, 6, 17
 _CUT_SHORT = b"cut"
+_FRAGMENT_OFFSET = 0x1FFF
 _FRAGMENT = 0x3FFF  # more-fragments bit and offset
 
 # IPv4 without options, then TCP: version and length, total length, fragment, protocol,
@@ -190,6 +191,8 @@ def _udp(buffer: Buffer, body: int, end: int, addresses: bytes) -> Datagram:
 def _fragment(buffer: Buffer, body: int, end: int, addresses: bytes, protocol: int, fragment: int) -> Datagram:
     """A fragment is compared by itself: its place in the datagram is part of its content."""
     content = fragment.to_bytes(2, "big") + bytes(buffer[body:end])
+    if protocol == _PROTOCOL_UDP and not fragment & _FRAGMENT_OFFSET:
+        content = content[:8] + content[10:]  # without the checksum
     return Datagram(addresses + bytes((protocol,)) + b"fragment", content, end - body)
 
 

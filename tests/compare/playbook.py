@@ -1,0 +1,214 @@
+"""Playbooks: packet traces with what each packet must cause.
+
+    P a  SA 0     ack 0  =>            the primary sends SYN and ACK, token `a`: it is held
+    S    SA 0     ack 0  => a          the secondary does too: `a` is released
+    P b  1+10     ack 0  =>            ten octets from number 1
+    S    1+10!4   ack 0  => !content   the octet numbered 4 is another one: a divergence
+
+A line is `SIDE [TOKEN] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT] ['TEXT'] => OUTCOME`.
+
+- Numbers count from the ISN (of the client for `ack`), which `Playbook` is given, so that one
+  playbook can be played anywhere in the number space.  The secondary's SYN has an ISN of its own.
+- The octet at a number is the same on both sides unless `!` spoils it.
+- KIND is one of udp, icmp, igmp, fragment, cut, arp, ipv6, vlan; TEXT is the content.
+- `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
+  last three move the clock to that second.
+- OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `!reason` divergences.  Nothing else may happen.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+
+from colo_bridge.compare.comparator import Comparator
+from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.settings import Settings
+from colo_bridge.wire.packet import MalformedPacket, Parsed, cut_short, parse_frame
+from tests import packets
+
+_MASK = 0xFFFFFFFF
+_RANGE = re.compile(r"(\d+)(?:\+(\d+))?(?:!(\d+))?")
+_KINDS = ("udp", "icmp", "igmp", "fragment", "cut", "arp", "ipv6", "vlan")
+_ETHERNET = packets.ethernet(b"").__len__()
+
+
+def octet(number: int) -> int:
+    """The byte of the common stream at this number; the stream repeats itself after 65,536 octets."""
+    return (number * 31 + (number >> 8) * 7 + 5) & 0xFF
+
+
+def octets(start: int, count: int, spoiled: int | None = None) -> bytes:
+    return bytes(octet(number) ^ (number == spoiled) for number in range(start, start + count))
+
+
+@dataclass(slots=True)
+class Line:
+    """One packet line, taken apart."""
+
+    side: str
+    token: str = ""
+    kind: str = "tcp"
+    flags: str = ""
+    start: int = 0
+    count: int = 0
+    spoiled: int | None = None
+    ack: int | None = None
+    window: int = 0xFFFF
+    port: int = 5000
+    text: bytes = b""
+
+
+def read_line(words: list[str]) -> Line:
+    line = Line(side=words.pop(0))
+    if line.side == "P":
+        line.token = words.pop(0)
+    while words:
+        _read_word(line, words.pop(0), words)
+    return line
+
+
+def _read_word(line: Line, word: str, rest: list[str]) -> None:
+    if word == "ack":
+        line.ack = int(rest.pop(0))
+    elif word == "win":
+        line.window = int(rest.pop(0))
+    elif word in _KINDS:
+        line.kind = word
+    elif word.startswith("@"):
+        line.port = int(word[1:])
+    elif found := _RANGE.fullmatch(word):
+        start, count, spoiled = found.groups()
+        line.start, line.count = int(start), int(count or 0)
+        line.spoiled = None if spoiled is None else int(spoiled)
+    elif re.fullmatch("[SFRPAU]+", word):
+        line.flags = word
+    else:
+        line.text = word.encode()
+
+
+@dataclass(slots=True)
+class Playbook:
+    """A comparator and where the streams begin; `run` plays lines and checks every outcome."""
+
+    isn: int = 1_000
+    secondary_isn: int = 77_000_000
+    client_isn: int = 3_000_000
+    scale: int | None = None
+    """Window scale that both SYNs announce."""
+    settings: Settings = field(default_factory=Settings)
+    comparator: Comparator = field(init=False)
+    now: float = 0.0
+    seen: list[Divergence] = field(default_factory=list)
+    """All divergences so far."""
+    revised: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.comparator = Comparator(self.settings)
+
+    def run(self, trace: str) -> Playbook:
+        for text in trace.strip().splitlines():
+            if text.strip():
+                self._step(text.strip())
+        return self
+
+    def __getitem__(self, counter: str) -> int:
+        return self.comparator.counters()[counter]
+
+    def _step(self, text: str) -> None:
+        action, arrow, wanted = text.partition("=>")
+        assert arrow, f"no outcome in {text!r}"
+        self.now += 0.001
+        self._act(shlex.split(action))
+        assert self._outcome() == wanted.split(), text
+
+    def _act(self, words: list[str]) -> None:
+        match words:
+            case ["checkpoint", *rest]:
+                self.comparator.checkpoint_done(synchronised=rest == ["synchronised"])
+            case ["tick", seconds]:
+                self.now = float(seconds)
+                self.comparator.tick(self.now)
+            case ["age", seconds]:
+                self.now = float(seconds)
+                self.comparator.age(self.now)
+            case ["cure", seconds]:
+                self.now = float(seconds)
+                self.comparator.cure(self.now)
+            case _:
+                self._feed(read_line(words))
+
+    def _feed(self, line: Line) -> None:
+        buffer = bytearray(self.frame(line))
+        packet = self._parsed(line, buffer)
+        if line.side == "P":
+            self.comparator.primary(packet, line.token, self.now)
+        else:
+            self.comparator.secondary(packet, self.now)
+        buffer[:] = bytes(len(buffer))  # what has to wait must have been copied
+
+    def _parsed(self, line: Line, buffer: bytearray) -> Parsed:
+        if line.kind == "cut":
+            return cut_short(buffer, _ETHERNET, len(buffer))
+        return parse_frame(buffer, 0, len(buffer))
+
+    def _outcome(self) -> list[str]:
+        comparator = self.comparator
+        self.seen += comparator.divergences
+        self.revised |= dict(comparator.revised)
+        outcome = [
+            *comparator.released,
+            *(f"-{token}" for token in comparator.dropped),
+            *(f"~{token}" for token, _ in comparator.revised),
+            *(f"!{divergence.reason.value.replace(' ', '-')}" for divergence in comparator.divergences),
+        ]
+        for happened in (comparator.released, comparator.dropped, comparator.revised, comparator.divergences):
+            happened.clear()
+        return outcome
+
+    def frame(self, line: Line) -> bytes:
+        match line.kind:
+            case "tcp" | "vlan":
+                return self._tcp(line)
+            case "udp":
+                return packets.udp(dport=line.port, payload=line.text)
+            case "icmp":
+                return packets.icmp(body=line.text)
+            case "fragment":
+                return packets.udp(dport=line.port, payload=line.text, fragment=0x2000 | line.start)
+            case "igmp" | "cut":
+                return packets.ethernet(packets.ipv4("10.0.0.2", "10.0.0.9", 2, line.text))
+            case "arp":
+                return packets.arp()
+        return packets.ethernet(bytes(40), 0x86DD)
+
+    def _tcp(self, line: Line) -> bytes:
+        syn = "S" in line.flags
+        own = syn and line.side == "S"
+        return packets.tcp(
+            dport=line.port,
+            seq=((self.secondary_isn if own else self.isn) + line.start) & _MASK,
+            ack=None if line.ack is None else (self.client_isn + line.ack) & _MASK,
+            flags=line.flags,
+            payload=octets(line.start + syn, line.count, line.spoiled),
+            options=packets.window_scale(self.scale) if syn and self.scale is not None else b"",
+            window=line.window,
+            tag=7 if line.kind == "vlan" else None,
+        )
+
+
+def play(trace: str, *, settings: Settings | None = None) -> Playbook:
+    """Play a trace at an ordinary place of the number space and at places where everything wraps."""
+    for isn, client_isn in ((0xFFFFFFFF, 0xFFFFFFFA), (0x7FFFFFFA, 0x80000000), (1_000, 3_000_000)):
+        book = Playbook(isn=isn, client_isn=client_isn, settings=settings or Settings()).run(trace)
+    return book
+
+
+def malformed(frame: bytes) -> str:
+    """Why this frame is refused."""
+    try:
+        parse_frame(frame, 0, len(frame))
+    except MalformedPacket as error:
+        return error.problem
+    raise AssertionError("the frame was accepted")

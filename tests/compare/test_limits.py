@@ -1,0 +1,254 @@
+"""Every limit has an effect and a counter; what waits is never forgotten."""
+
+from __future__ import annotations
+
+from colo_bridge.compare.settings import Settings
+from tests.compare.playbook import Playbook, play
+
+OPENING = """
+    P a SA 0 ack 1 =>
+    S   SA 0 ack 1 => a
+"""
+
+
+def test_held_packets() -> None:
+    """A packet too many is dropped; the guest sends it again."""
+    book = play(
+        OPENING
+        + """
+        P b 1+10 ack 1    =>
+        P c A 11 ack 9    =>
+        P d 11+10 ack 1   => -d
+        P e A 11 ack 9    => -e
+        P f udp one       => -f
+        P g R 11          => -g
+        P h SA 0 @6000    => -h
+        P i cut one       => -i
+        S   1+20 ack 1    => b
+        S   A 21 ack 9    => c
+        P d 11+10 ack 1   => d
+        S   R 21          =>
+        P g R 21          => g
+    """,
+        settings=Settings(held_packets=2),
+    )
+    assert book["held_limit_drops"] == book["dropped_packets"] == 6
+    assert book["held_packets_most"] == 2
+
+
+def test_held_bytes() -> None:
+    book = play(
+        OPENING
+        + """
+        P b 1+20 ack 1   =>
+        P c 21+21 ack 1  => -c
+        P d 21+20 ack 1  =>
+        P e A 41 ack 50  => -e
+    """,
+        settings=Settings(held_bytes=120),
+    )
+    assert book["held_bytes_now"] == book["held_bytes_most"] == 120
+    assert book["held_limit_drops"] == 2
+
+
+def test_bytes_never_compared_are_held_within_the_limit() -> None:
+    play(
+        """
+        P a 500+10 ack 1 =>
+        S   500+10 ack 1 => a
+        P b 490+5 ack 1  =>
+        P c 480+5 ack 1  =>
+        P d 470+5 ack 1  => -d
+        checkpoint       => c b
+    """,
+        settings=Settings(held_packets=2),
+    )
+
+
+def test_a_verified_segment_is_dropped_where_the_floor_cannot_hold_it() -> None:
+    play(
+        OPENING
+        + """
+        S   1+10 ack 1  =>
+        P b A 1 ack 50  =>
+        P c 1+10 ack 50 => -c
+        P d 1+10 ack 50 => -d
+        S   A 11 ack 50 => b
+        P e 1+10 ack 50 => e
+    """,
+        settings=Settings(held_packets=1),
+    )
+
+
+def test_secondary_packets() -> None:
+    """What is too much is forgotten; the secondary sends it again, or a checkpoint follows."""
+    book = play(
+        OPENING
+        + """
+        S   1+10 ack 1    =>
+        S   11+10 ack 1   =>
+        S   21+10 ack 1   =>
+        S   udp one       =>
+        P b 1+10 ack 1    => b
+        P c 11+10 ack 1   => c
+        P d 21+10 ack 1   =>
+        S   21+10 ack 1   => d
+    """,
+        settings=Settings(secondary_packets=2),
+    )
+    assert book["secondary_limit_drops"] == 2
+    assert book["secondary_packets_now"] == 0
+
+
+def test_secondary_bytes() -> None:
+    book = play(
+        OPENING
+        + """
+        S   1+20 ack 1  =>
+        S   21+20 ack 1 =>
+        S   41+20 ack 1 =>
+        P b 1+20 ack 1  => b
+        S   41+20 ack 1 =>
+        P c 21+40 ack 1 => c
+    """,
+        settings=Settings(secondary_bytes=120),
+    )
+    assert book["secondary_limit_drops"] == 1
+    assert book["secondary_bytes_now"] == 0
+
+
+def full_table() -> Playbook:
+    """Sixteen connections, each with a packet that waits."""
+    book = Playbook(settings=Settings(connections=16))
+    for port in range(16):
+        book.run(f"P a SA 0 ack 1 @{port} =>")
+    return book
+
+
+def test_connections_that_hold_packets_are_never_forgotten() -> None:
+    book = full_table().run(
+        """
+        P x SA 0 ack 1 @99 => -x
+        S   SA 0 ack 1 @99 =>
+        P y udp one        => -y
+        S   udp one        =>
+        P z cut one        => !cut-short
+    """.replace("P z cut one        => !cut-short", "P z cut one        => -z")
+    )
+    assert book["connection_limit_drops"] == 5
+    assert book["connections_now"] == 16
+    for port in range(16):
+        book.run(f"S SA 0 ack 1 @{port} => a")
+
+
+def test_a_half_open_connection_goes_before_an_open_one() -> None:
+    book = full_table()
+    for port in range(16):
+        book.run(f"S SA 0 ack 1 @{port} => a")
+    for port in set(range(16)) - {5}:
+        book.run(f"""
+            P b 1+1 ack 1 @{port} =>
+            S   1+1 ack 1 @{port} => b
+        """)
+    book.run("P x SA 0 ack 1 @99 =>")
+    assert book["connections_evicted"] == 1
+    for port in set(range(16)) - {5}:
+        book.run(f"P c 1+1 ack 1 @{port} => c")
+
+
+def test_a_closed_connection_goes_before_an_open_one() -> None:
+    book = full_table()
+    for port in range(16):
+        book.run(f"""
+            S   SA 0 ack 1 @{port}              => a
+            P b {"F" * (port == 7)} 1+1 ack 1 @{port} =>
+            S   {"F" * (port == 7)} 1+1 ack 1 @{port} => b
+        """)
+    book.run("P x SA 0 ack 1 @99 =>")
+    for port in set(range(16)) - {7}:
+        book.run(f"P c 1+1 ack 1 @{port} => c")
+
+
+def test_among_equals_the_longest_idle_goes_first() -> None:
+    book = full_table()
+    for port in (3, *sorted(set(range(16)) - {3})):
+        book.run(f"S SA 0 ack 1 @{port} => a")
+    book.run("""
+        P x SA 0 ack 1 @99 =>
+        P c SA 0 ack 1 @3  =>
+    """)
+    assert book["connections_evicted"] == 2
+
+
+def test_a_flood_of_syns_keeps_the_table_bounded() -> None:
+    book = Playbook(settings=Settings(connections=64)).run("P a 1+10 ack 1 =>")
+    for port in range(10_000, 10_500):
+        book.run(f"""
+            P s SA 0 ack 1 @{port} =>
+            S   SA 0 ack 1 @{port} => s
+        """)
+    assert book["connections_now"] == 64
+    assert book["connections_evicted"] == 437
+    book.run("S 1+10 ack 1 => a")
+
+
+def test_ageing() -> None:
+    settings = Settings(established_idle=1000.0, closing_idle=10.0)
+    book = Playbook(settings=settings).run("""
+        P a SA 0 ack 1 @1  =>
+        S   SA 0 ack 1 @1  => a
+        P b 1+1 ack 1 @1   =>
+        S   1+1 ack 1 @1   => b
+        P c SA 0 ack 1 @2  =>
+        S   SA 0 ack 1 @2  => c
+        P d udp one        =>
+        S   udp one        => d
+        P e F 1+1 ack 1 @3 =>
+        S   F 1+1 ack 1 @3 => e
+        age 9              =>
+    """)
+    assert book["connections_now"] == 4
+    book.run("age 20 =>")
+    assert (book["connections_now"], book["connections_expired"]) == (2, 2)
+    book.run("""
+        P b 1+1 ack 1 @1 => b
+        age 1015         =>
+        P b 1+1 ack 1 @1 => b
+        age 2014         =>
+        P b 1+1 ack 1 @1 => b
+        age 3020         =>
+        P b 1+1 ack 1 @1 =>
+    """)
+    assert book["connections_expired"] == 4
+
+
+def test_what_waits_does_not_age() -> None:
+    book = Playbook(settings=Settings(closing_idle=10.0, timeout=1.0)).run("""
+        P a SA 0 ack 1 @1 =>
+        P b R 9 @2        =>
+        P c A 9 ack 1 @3  =>
+        P d udp one       =>
+        S   1+5 @4        =>
+        age 500           =>
+        tick 500          => !timeout
+        S   SA 0 ack 1 @1 => a
+        S   R 9 @2        => b
+        S   A 9 ack 1 @3  => c
+        S   udp one       => d
+        P e 1+5 @4        => e
+    """)
+    assert book["connections_expired"] == 0
+
+
+def test_ageing_looks_at_a_part_of_a_large_table_at_a_time() -> None:
+    book = Playbook(settings=Settings(closing_idle=10.0))
+    for port in range(1, 301):
+        book.run(f"""
+            P a udp one @{port} =>
+            S   udp one @{port} => a
+        """)
+    left = []
+    for _ in range(6):
+        book.run("age 20 =>")
+        left.append(book["connections_now"])
+    assert left == [236, 172, 108, 44, 0, 0]

@@ -1,0 +1,205 @@
+"""RST: by number, exempt from the floor, different when the other side goes on."""
+
+from __future__ import annotations
+
+from tests.compare.playbook import Playbook, play
+
+OPENING = """
+    P a SA 0 ack 1 =>
+    S   SA 0 ack 1 => a
+"""
+
+
+def after_opening(trace: str) -> Playbook:
+    return play(OPENING + trace)
+
+
+def test_a_reset_of_both_at_the_same_number_leaves_whatever_the_floor() -> None:
+    after_opening("""
+        P b RA 1 ack 500 =>
+        S   RA 1 ack 1   => b
+        P c RA 1 ack 500 => c
+    """)
+
+
+def test_the_secondary_resets_first() -> None:
+    after_opening("""
+        S   R 1 =>
+        P b R 1 => b
+    """)
+
+
+def test_all_resets_at_the_number_leave_with_the_match() -> None:
+    after_opening("""
+        P b R 1 =>
+        P c R 1 =>
+        S   R 1 => b c
+        S   R 1 =>
+    """)
+
+
+def test_resets_at_two_numbers_match_one_after_the_other() -> None:
+    after_opening("""
+        P b R 1 =>
+        P c R 9 =>
+        S   R 1 => b
+        S   R 9 => c
+    """)
+
+
+def test_a_reset_is_no_pure_ack() -> None:
+    after_opening("""
+        S   A 1 ack 900  =>
+        P b RA 1 ack 500 =>
+    """)
+
+
+def test_resets_at_different_numbers_diverge() -> None:
+    book = after_opening("""
+        P b R 1 =>
+        S   R 5 => !control
+    """)
+    assert "at different numbers" in book.seen[-1].detail
+    after_opening("""
+        S   R 5 =>
+        P b R 1 => !control
+    """)
+
+
+def test_a_reset_of_the_primary_against_data_diverges() -> None:
+    book = after_opening("""
+        P b R 1      =>
+        S 1+10 ack 1 => !control
+    """)
+    assert "the secondary goes on" in book.seen[-1].detail
+    book = after_opening("""
+        S 1+10 ack 1 =>
+        P b R 1      => !control
+    """)
+    assert "only the primary resets" in book.seen[-1].detail
+
+
+def test_a_reset_of_the_secondary_against_data_diverges() -> None:
+    book = after_opening("""
+        S   R 1        =>
+        P b 1+10 ack 1 => !control
+    """)
+    assert "the primary goes on" in book.seen[-1].detail
+    book = after_opening("""
+        P b 1+10 ack 1 =>
+        S   R 1        => !control
+    """)
+    assert "only the secondary resets" in book.seen[-1].detail
+
+
+def test_a_reset_behind_all_octets_of_the_other_side_is_waited_for() -> None:
+    after_opening("""
+        P b 1+10 ack 1 =>
+        P c R 11       =>
+        S   1+10 ack 1 => b
+        S   R 11       => c
+    """)
+    after_opening("""
+        S   R 11       =>
+        P b 1+10 ack 1 =>
+        S   1+10 ack 1 => b
+        P c R 11       => c
+    """)
+
+
+def test_a_reset_at_a_number_below_the_cursor_is_waited_for() -> None:
+    """RFC 9293: a RST that answers a segment stands at that segment's ACK."""
+    after_opening("""
+        P b 1+10 ack 1 =>
+        S   1+10 ack 1 => b
+        P c R 5        =>
+        S   R 5        => c
+    """)
+
+
+def test_a_refusal_by_the_secondary_alone() -> None:
+    """Small print 3: before a side's SYN its RST stands at that SYN, not at its own number."""
+    for isn in (1_000, 0x80000001, 0xFFFFFFF0):
+        book = Playbook(isn=isn).run("P a SA 0 ack 1 =>")
+        refusal = -isn & 0xFFFFFFFF
+        book.run(f"S RA {refusal} ack 1 => !control")
+        assert "the secondary refused" in book.seen[-1].detail
+        book = Playbook(isn=isn).run(f"""
+            S   RA {refusal} ack 1 =>
+            P a SA 0 ack 1         => !control
+        """)
+        assert "the secondary refused" in book.seen[-1].detail
+
+
+def test_a_refusal_by_the_primary_alone() -> None:
+    for isn in (1_000, 0x80000001, 0xFFFFFFF0):
+        refusal = -isn & 0xFFFFFFFF
+        book = Playbook(isn=isn).run(f"""
+            S   SA 0 ack 1         =>
+            P a RA {refusal} ack 1 => !control
+        """)
+        assert "the primary refused" in book.seen[-1].detail
+        book = Playbook(isn=isn).run(f"""
+            P a RA {refusal} ack 1 =>
+            S   SA 0 ack 1         => !control
+        """)
+        assert "the primary refused" in book.seen[-1].detail
+
+
+def test_a_refusal_by_both() -> None:
+    Playbook(isn=0).run("""
+        P a RA 0 ack 1 =>
+        S   RA 0 ack 1 => a
+    """)
+
+
+def test_a_refused_connection_is_opened_by_both_at_the_next_try() -> None:
+    Playbook(isn=0).run("""
+        P a RA 0 ack 1     =>
+        S   RA 0 ack 1     => a
+        P b SA 700 ack 9   =>
+        S   SA 700 ack 9   => b
+        P c 701+10 ack 9   =>
+        S   701+10 ack 9   => c
+    """)
+
+
+def test_a_reset_in_midstream_of_both() -> None:
+    play("""
+        P a R 900 =>
+        S   R 900 => a
+    """)
+
+
+def test_resets_and_their_divergence_are_forgotten_at_a_checkpoint() -> None:
+    after_opening("""
+        P b R 1    =>
+        S   R 5    => !control
+        checkpoint => b
+        P c R 1    => c
+        P d R 5    =>
+        S   R 5    => d
+    """)
+
+
+def test_a_side_that_resets_everywhere_is_remembered_within_bounds() -> None:
+    book = Playbook().run(OPENING)
+    for number in range(1, 200):
+        book.run(f"S R {number} =>")
+    book.run("P b R 5 => !control")
+
+
+def test_a_held_reset_counts_as_waiting() -> None:
+    after_opening("""
+        P b R 1  =>
+        tick 9   => !timeout
+    """)
+
+
+def test_a_repeated_reset_of_the_secondary_counts_once() -> None:
+    after_opening("""
+        S   R 1 =>
+        S   R 1 =>
+        P b R 1 => b
+        P c R 1 => c
+    """)
