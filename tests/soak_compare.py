@@ -29,9 +29,8 @@ def main() -> int:
             packets += batch
             done += count
             print(f"\r{done:,} of {total:,} seeds, {packets:,} packets", end="", file=sys.stderr, flush=True)
-    print(
-        f"\n{total:,} equal and {total:,} unequal traces, {packets:,} packets, {time.monotonic() - began:.0f} s: all right"
-    )
+    seconds = time.monotonic() - began
+    print(f"\n{total:,} equal and {total:,} unequal traces, {packets:,} packets, {seconds:.0f} s: all right")
     return 0
 
 
