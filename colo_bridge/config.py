@@ -59,7 +59,7 @@ class LimitsConfig(_Section):
     established_idle: Seconds = 432_000.0
     """Seconds after which an idle open connection is forgotten."""
     closing_idle: Seconds = 120.0
-    """Seconds after which an idle half-open or closed connection or datagram flow is forgotten."""
+    """Seconds after which an idle unanswered or ended connection or datagram flow is forgotten."""
 
 
 class QueueConfig(_Section):
