@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -36,7 +37,9 @@ def _exchange(path: Path, request: bytes, timeout: float) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         connection.connect(str(path))
-        connection.sendall(request)
+        # Who is refused is told so without being asked, and may find nobody listening any more.
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(request)
         with connection.makefile("rb") as answers:
             return answers.readline(MOST_BYTES)
 

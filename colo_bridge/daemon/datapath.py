@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Protocol
 
@@ -18,11 +17,12 @@ from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
 from colo_bridge.wire.packet import MalformedPacket, cut_short, parse_ipv4
 
-_READS = int(os.environ.get("READS", "16"))
+_READS = 64
 """Packets that one callback reads; more wait for the next turn of the loop."""
+_DRAINING_TURNS = 1_024
+"""Callbacks that a checkpoint drains a descriptor with: more than any queue holds, but not for ever."""
 _NEEDS_CHECKSUM = 1
 """VIRTIO_NET_HDR_F_NEEDS_CSUM: the checksum is still to be finished (linux/virtio_net.h)."""
-_ETHERTYPE_IPV4 = 0x0800
 
 
 class Reporter(Protocol):
@@ -123,8 +123,9 @@ class DataPath:
     def checkpoint_done(self, synchronised: bool) -> None:
         """Release what is held, after everything that was sent before has been read."""
         for read in (self.on_primary, self.on_secondary, self.on_mirror):
-            while read():
-                pass
+            for _ in range(_DRAINING_TURNS):
+                if not read():
+                    break
         self.comparator.checkpoint_done(synchronised)
         if synchronised:
             self.rewriter.synchronised()

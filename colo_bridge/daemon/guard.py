@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from colo_bridge.kernel.protection import Fault, NicProtection
 log = logging.getLogger(__name__)
 
 _INTERVAL = 1.0
+_LATE = 3.0
+"""Seconds after which a check's result is no longer believed (a lock that somebody holds delays the next one)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Guard:
         self.kernel: dict[str, int] = {}
         self.checks = 0
         self.unprotected_checks = 0
+        self._last = float("-inf")
 
     async def run(self) -> None:
         """Check for ever."""
@@ -46,6 +50,10 @@ class Guard:
                 await loop.run_in_executor(self._thread, self._mend)
             await asyncio.sleep(_INTERVAL)
 
+    def is_late(self) -> bool:
+        """Whether what the last check found is too old to be believed."""
+        return self.checks > 0 and time.monotonic() - self._last > _LATE
+
     def close(self) -> None:
         """Wait for a check under way."""
         self._thread.shutdown()
@@ -54,7 +62,7 @@ class Guard:
         faults: list[tuple[str, Fault]] = []
         kernel: dict[str, int] = {}
         for name, protection in self._protections:
-            faults += ((name, fault) for fault in protection.check())
+            faults += ((name, fault) for fault in _faults(protection))
             for key, value in _counters(protection).items():
                 kernel[key] = kernel.get(key, 0) + value
         return _Report(tuple(faults), kernel)
@@ -65,12 +73,21 @@ class Guard:
 
     def _take(self, report: _Report) -> None:
         self.checks += 1
+        self._last = time.monotonic()
         self.unprotected_checks += bool(report.faults)
         for fault in set(report.faults) - set(self.faults):
             log.error("UNPROTECTED: nic %s: %s: %s", fault[0], fault[1].part, fault[1].problem)
         if self.faults and not report.faults:
             log.warning("protected again")
         self.faults, self.kernel = report.faults, report.kernel
+
+
+def _faults(protection: NicProtection) -> list[Fault]:
+    """What a check found; one that the system refuses (too many files, no memory) proves nothing."""
+    try:
+        return protection.check()
+    except OSError as error:
+        return [Fault("check", f"could not be made: {error}")]
 
 
 def _counters(protection: NicProtection) -> dict[str, int]:

@@ -6,12 +6,13 @@ import contextlib
 import ctypes
 import gc
 import logging
+import signal
 import sys
 
 import uvloop
 
 from colo_bridge.config import Config
-from colo_bridge.daemon.service import Service
+from colo_bridge.daemon.service import STOP_SIGNALS, Service
 from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
@@ -25,15 +26,16 @@ _MEMORY = ((-1, 256 << 20), (-2, 16 << 20), (-3, 32 << 20))
 def run(config: Config) -> int:
     """Protect one guest until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
     service = Service(config)
+    # A signal that comes while we arm waits until the loop can stop in order, one while we disarm for the end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     service.control.claim()
     try:
         protections = _arm(config)
         _prepare_interpreter()
         _serve(service, protections)
+        _disarm(protections)
     finally:
         service.control.release()
-    for _, protection in protections:
-        protection.disarm()
     log.info("guest %s: stopped, nothing of ours is left in the kernel", config.guest)
     return 0
 
@@ -53,6 +55,13 @@ def _arm(config: Config) -> list[tuple[str, NicProtection]]:
             protections.append((nic.name, protection))
         undo.pop_all()
     return protections
+
+
+def _disarm(protections: list[tuple[str, NicProtection]]) -> None:
+    """Each of them, also if another one fails."""
+    with contextlib.ExitStack() as undo:
+        for _, protection in reversed(protections):
+            undo.callback(protection.disarm)
 
 
 def _serve(service: Service, protections: list[tuple[str, NicProtection]]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
 from colo_bridge.checkpoint.providers.command import CommandProvider
@@ -27,6 +29,8 @@ from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
@@ -69,8 +73,11 @@ class Service:
         self._guard = Guard(protections)
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stopped.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        failed: asyncio.Future[None] = loop.create_future()
+        loop.set_exception_handler(functools.partial(_end_by_callback, failed))
         await self.control.start()
         self._watch(loop.add_reader)
         helpers = [
@@ -80,10 +87,11 @@ class Service:
         self._notifier.ready(self._summary())
         log.info("guest %s: %s", self._config.guest, self._summary())
         try:
-            await _first_end(stopped, helpers)
+            await _first_end(stopped, [*helpers, failed])
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             self._notifier.stopping()
-            for helper in helpers:
+            for helper in (*helpers, failed):
                 helper.cancel()
             self._unwatch(loop.remove_reader)
             await self._driver.close()
@@ -175,7 +183,11 @@ class Service:
     def state(self) -> str:
         if not self._guard.checks:
             return "starting"
-        return "unprotected" if self._guard.faults else "protected"
+        return "unprotected" if self._guard.faults or self._guard.is_late() else "protected"
+
+    def _faults(self) -> list[str]:
+        late = ["guard: the last check is too old"] if self._guard.is_late() else []
+        return late + [f"{nic}: {fault.part}: {fault.problem}" for nic, fault in self._guard.faults]
 
     def _unsynchronised(self) -> int:
         return sum(path.comparator.unsynchronised_connections() for path in self._paths)
@@ -207,7 +219,7 @@ class Service:
             "guest": self._config.guest,
             "role": self._config.role,
             "state": self.state,
-            "faults": [f"{nic}: {fault.part}: {fault.problem}" for nic, fault in self._guard.faults],
+            "faults": self._faults(),
             "uptime": time.monotonic() - self._began,
             "epoch": self._coordinator.epoch,
             "counters": counters,
@@ -223,10 +235,19 @@ class Service:
         }
 
 
-async def _first_end(stopped: asyncio.Event, helpers: list[asyncio.Task[None]]) -> None:
+def _end_by_callback(failed: asyncio.Future[None], loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A bug in a data path ends the daemon: what it was reading when it failed would never get a verdict."""
+    loop.default_exception_handler(context)
+    error = context.get("exception")
+    if "handle" in context and error is not None and not failed.done():
+        failed.set_exception(error)
+
+
+async def _first_end(stopped: asyncio.Event, helpers: list[asyncio.Future[None]]) -> None:
     """Until a signal comes; a helper that ends by an error ends the daemon with it."""
     waiting = asyncio.create_task(stopped.wait())
-    done, _ = await asyncio.wait([waiting, *helpers], return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Future[Any]] = [waiting, *helpers]
+    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     for task in done - {waiting}:
         task.result()

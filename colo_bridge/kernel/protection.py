@@ -148,7 +148,7 @@ class NicProtection:
             )
 
     def _left_by_another(self) -> bool:
-        return self._state.read() is not None or bool(self._firewall.list_tagged(self._names.tag))
+        return self._state.read() is not None or self._names.tag in self._firewall.list_tagged(self._names.tag)
 
     def _withdraw(self) -> None:
         for _ in withdraw(self._names, self._nic, self._state, [self._variant]):

@@ -189,7 +189,6 @@ import os, socket
 s = socket.socket(socket.AF_UNIX); directory = os.open({str(path.parent)!r}, os.O_PATH)
 os.setuid(65534)
 s.connect(f"/proc/self/fd/{{directory}}/web.sock")
-s.sendall(b'{{"verb": "status"}}\\n')
 print(s.makefile().readline())
 """
 

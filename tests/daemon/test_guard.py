@@ -1,0 +1,186 @@
+"""The guard: what it says of faults, what it counts, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from colo_bridge.daemon import guard as guard_module
+from colo_bridge.daemon.guard import Guard
+from colo_bridge.errors import KernelError
+from colo_bridge.kernel.protection import Fault
+from tests.daemon.fakes import FakeProtection
+
+SECONDS = 10
+RULE = Fault("rule", "the rule is gone")
+HOOK = Fault("hook", "the hook is off")
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "_INTERVAL", 0.001)
+
+
+@pytest.fixture
+def nic() -> Iterator[FakeProtection]:
+    made = FakeProtection()
+    yield made
+    made.close()
+
+
+def watch(nics: list[FakeProtection], *steps: Callable[[Guard], object]) -> Guard:
+    """Run a guard; do each step and wait for a check that began after it."""
+    guard = Guard([(f"net{number}", nic) for number, nic in enumerate(nics)])
+
+    async def scenario() -> None:
+        running = asyncio.create_task(guard.run())
+        for step in steps:
+            step(guard)
+            seen = guard.checks
+            while guard.checks < seen + 2 and not running.done():
+                await asyncio.sleep(0.001)
+        if running.done():
+            running.result()
+        running.cancel()
+
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), SECONDS))
+    finally:
+        guard.close()
+    return guard
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def nothing(_: Guard) -> None:
+    """Only wait for a check."""
+
+
+def test_all_in_force(nic: FakeProtection, caplog: pytest.LogCaptureFixture) -> None:
+    nic.kernel = {"queue_dropped": 3}
+    guard = watch([nic], nothing)
+    assert guard.checks >= 2
+    assert (guard.faults, guard.unprotected_checks, guard.kernel) == ((), 0, {"queue_dropped": 3})
+    assert nic.times("mend") == 0
+    assert errors(caplog) == []
+
+
+def test_a_fault_is_said_once_counted_each_time_and_mended(
+    nic: FakeProtection, caplog: pytest.LogCaptureFixture
+) -> None:
+    nic.mends = False
+    nic.faults = [RULE]
+    guard = watch([nic], nothing, nothing)
+    assert guard.faults == (("net0", RULE),)
+    assert guard.unprotected_checks == guard.checks >= 4
+    assert nic.times("mend") >= 3
+    assert errors(caplog) == ["UNPROTECTED: nic net0: rule: the rule is gone"]
+
+
+def test_a_mended_fault_lasts_until_a_later_check_is_clean(
+    nic: FakeProtection, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[object, ...]] = []
+    mend = nic.mend
+
+    def note_and_mend() -> None:
+        seen.append(guard_of[0].faults)
+        mend()
+
+    guard_of: list[Guard] = []
+    nic.mend = note_and_mend
+    nic.faults = [HOOK]
+    caplog.set_level(logging.INFO)
+    guard = watch([nic], guard_of.append)
+    assert seen == [(("net0", HOOK),)]
+    assert (guard.faults, guard.unprotected_checks) == ((), 1)
+    assert [record.message for record in caplog.records if "protected again" in record.message]
+
+
+def test_a_fault_that_comes_back_is_said_again(nic: FakeProtection, caplog: pytest.LogCaptureFixture) -> None:
+    watch([nic], lambda _: nic.faults.append(RULE), lambda _: nic.faults.append(RULE))
+    assert len(errors(caplog)) == 2
+
+
+def test_a_second_fault_is_said_beside_the_first(nic: FakeProtection, caplog: pytest.LogCaptureFixture) -> None:
+    nic.mends = False
+    guard = watch([nic], lambda _: nic.faults.append(RULE), lambda _: nic.faults.append(HOOK))
+    assert {fault for _, fault in guard.faults} == {RULE, HOOK}
+    assert len(errors(caplog)) == 2
+
+
+def test_every_nic_is_looked_at_and_the_kernels_numbers_are_added_up(caplog: pytest.LogCaptureFixture) -> None:
+    nics = [FakeProtection(RULE, mends=False), FakeProtection(HOOK, mends=False)]
+    for number, nic in enumerate(nics):
+        nic.kernel = {"queue_dropped": number + 1, f"only_{number}": 5}
+    guard = watch(nics, nothing)
+    assert guard.faults == (("net0", RULE), ("net1", HOOK))
+    assert guard.kernel == {"queue_dropped": 3, "only_0": 5, "only_1": 5}
+    assert len(errors(caplog)) == 2
+    for nic in nics:
+        nic.close()
+
+
+@pytest.mark.parametrize("error", [KernelError("gone"), OSError("gone")])
+def test_counters_that_cannot_be_read_are_no_fault(nic: FakeProtection, error: Exception) -> None:
+    def counters() -> dict[str, int]:
+        raise error
+
+    nic.counters = counters
+    guard = watch([nic], nothing)
+    assert (guard.faults, guard.kernel) == ((), {})
+
+
+def test_a_check_that_the_system_refuses_is_a_fault(nic: FakeProtection) -> None:
+    def refuse() -> list[Fault]:
+        raise OSError("out of descriptors")
+
+    nic.check = refuse
+    guard = watch([nic], nothing)
+    assert guard.faults == (("net0", Fault("check", "could not be made: out of descriptors")),)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KernelError("refused")])
+def test_a_check_that_fails_unexpectedly_ends_the_guard_loudly(nic: FakeProtection, error: Exception) -> None:
+    """Whoever awaits it hears of it: a guard that is silent would be taken for one that finds nothing."""
+    nic.error = error
+    with pytest.raises(type(error)):
+        watch([nic], nothing)
+
+
+def test_checks_run_in_a_thread_of_their_own(nic: FakeProtection) -> None:
+    threads: set[str] = set()
+    nic.check = lambda: threads.add(threading.current_thread().name) or []
+    watch([nic], nothing)
+    assert len(threads) == 1
+    assert threads.pop().startswith("guard")
+
+
+def test_close_waits_for_a_check_under_way(nic: FakeProtection) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def check() -> list[Fault]:
+        begun.set()
+        go_on.wait(SECONDS)
+        ended.set()
+        return []
+
+    nic.check = check
+    guard = Guard([("net0", nic)])
+
+    async def scenario() -> None:
+        running = asyncio.create_task(guard.run())
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        running.cancel()
+        threading.Timer(0.02, go_on.set).start()
+        guard.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), SECONDS))
+    assert ended.is_set()

@@ -1,0 +1,310 @@
+"""Frames that no guest should send, while a client is served: counted, kept from it, and no disturbance."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import pytest
+from pyroute2 import netns
+
+from colo_bridge.lab import daemon, workload
+from colo_bridge.lab.layout import CLIENT_ADDRESS, CLIENT_MAC, GUEST_ADDRESS, Role
+from tests import packets
+from tests.lab.helpers import lab, wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+MARK = bytes.fromhex("02cbbadbad01")
+"""Source address of every bad frame: so a capture tells them from what the service sends."""
+TO_CLIENT = bytes.fromhex(CLIENT_MAC.replace(":", ""))
+IPV4, IPV6, ARP, VLAN, QINQ, UNKNOWN = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8, 0x88B5
+TCP, UDP = 6, 17
+GARBAGE_FRAMES = 1000
+BYTES = 300_000_000
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+
+
+def frame(body: bytes, ethertype: int = IPV4) -> bytes:
+    return TO_CLIENT + MARK + ethertype.to_bytes(2, "big") + body
+
+
+def ipv4(protocol: int, body: bytes, fragment: int = 0) -> bytes:
+    return packets.ipv4(GUEST_ADDRESS, CLIENT_ADDRESS, protocol, body, fragment=fragment)
+
+
+def tagged(inner: bytes, tag: int) -> bytes:
+    return frame(struct.pack("!HH", 7, IPV4) + inner, tag)
+
+
+SOUND = ipv4(UDP, struct.pack("!HHHH", 9, 9, 28, 0) + bytes(20))
+FRAGMENTS = [frame(ipv4(UDP, bytes(64), fragment)) for fragment in (0x2000, 0x0008)]
+
+MALFORMED = {
+    "TCP data offset beyond the packet": frame(ipv4(TCP, bytes(12) + b"\xf0\x10" + bytes(6))),
+    "TCP data offset below its header": frame(ipv4(TCP, bytes(12) + b"\x40\x10" + bytes(6))),
+    "TCP header cut off": frame(ipv4(TCP, bytes(12))),
+    "UDP length beyond the packet": frame(ipv4(UDP, struct.pack("!HHHH", 9, 9, 1000, 0) + bytes(20))),
+    "UDP length below its header": frame(ipv4(UDP, struct.pack("!HHHH", 9, 9, 7, 0) + bytes(20))),
+}
+"""What an IPv4 stack on the way lets pass."""
+MALFORMED_IPV4 = {
+    "total length beyond the frame": frame(SOUND[:-4]),
+    "header of four words": frame(b"\x44" + SOUND[1:]),
+    "IP version 9": frame(b"\x95" + SOUND[1:]),
+    "17 octets in all": frame(SOUND[:3]),
+}
+UNCOMPARED = {
+    "ipv6": frame(b"\x60" + bytes(5) + b"\x3b\x40" + bytes(32), IPV6),
+    "vlan": tagged(SOUND, VLAN),
+    "qinq": tagged(SOUND, QINQ),
+}
+"""By the name of the kernel's counter."""
+NOT_IP = {"ARP": frame(packets.arp(GUEST_ADDRESS, CLIENT_ADDRESS)[14:], ARP), "unknown": frame(bytes(46), UNKNOWN)}
+
+
+class Capture:
+    """What arrives at cb-client with the mark."""
+
+    def __init__(self) -> None:
+        self._socket = packet_socket(Role.CLIENT)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
+        _only_marked(self._socket)
+
+    def frames(self, seconds: float) -> Iterator[bytes]:
+        """All that comes until nothing came for so long."""
+        while select.select([self._socket], [], [], seconds)[0]:
+            yield self._socket.recv(1 << 16)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def packet_socket(role: Role) -> socket.socket:
+    """An AF_PACKET socket at eth0 of a namespace: only a thread that ends enters it."""
+
+    def inside() -> socket.socket:
+        netns.setns(role.namespace)
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        made.bind(("eth0", 0))
+        return made
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(inside).result()
+
+
+def _only_marked(listener: socket.socket) -> None:
+    """A classic BPF program: accept where octets 6 to 9 of the frame are those of MARK (linux/filter.h)."""
+    load_word, jump_if_equal, give_back = 0x20, 0x15, 0x06
+    instructions = [
+        (load_word, 0, 0, 6),
+        (jump_if_equal, 0, 1, int.from_bytes(MARK[:4], "big")),
+        (give_back, 0, 0, 0xFFFF),
+        (give_back, 0, 0, 0),
+    ]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in instructions))
+    header = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+    # What arrived before the filter was there.
+    while select.select([listener], [], [], 0)[0]:
+        listener.recv(1 << 16)
+
+
+def send(role: Role, *frames: bytes) -> None:
+    with packet_socket(role) as wire:
+        for one in frames:
+            wire.send(one)
+
+
+class Watched:
+    """A service under way, the daemon's numbers since it began, and the client's capture."""
+
+    def __init__(self, before: dict[str, Any], capture: Capture) -> None:
+        self._before = before
+        self._capture = capture
+
+    def counted(self, name: str, where: str = "counters") -> int:
+        return int(daemon.status()[where].get(name, 0) - self._before[where].get(name, 0))
+
+    def arrived(self, expected: int = 0) -> set[bytes]:
+        """Marked frames at the client: as many as are expected, or whatever comes within a moment."""
+        found: set[bytes] = set()
+        deadline = time.monotonic() + 5
+        while len(found) < expected and time.monotonic() < deadline:
+            found |= set(self._capture.frames(0.05))
+        return found | set(self._capture.frames(0.2))
+
+
+@contextmanager
+def served() -> Iterator[Watched]:
+    """A GET and a PUT run during this block; both have to end right, without unequal bytes."""
+    before, capture = daemon.status(), Capture()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            transfers = [pool.submit(_transfer, operation) for operation in ("get", "put")]
+            wait_until(lambda: _moved(before) > 1_000_000, 10, "the transfers are under way")
+            yield Watched(before, capture)
+            assert _all_right(transfers)
+    finally:
+        capture.close()
+    after = daemon.status()
+    for reason in ("content", "control", "datagram"):
+        assert after["divergences"][reason] == before["divergences"][reason], after["last_divergence"]
+    assert after["state"] == "protected"
+
+
+def _transfer(operation: str) -> dict[str, Any]:
+    return workload.client([operation, "--bytes", str(BYTES), "--verify", "--timeout", "30"])
+
+
+def _moved(before: dict[str, Any]) -> int:
+    return int(daemon.status()["counters"]["primary_bytes"] - before["counters"]["primary_bytes"])
+
+
+def _all_right(transfers: list[Future[dict[str, Any]]]) -> bool:
+    reports = [transfer.result() for transfer in transfers]
+    assert all(report["correct"] for report in reports), reports
+    return True
+
+
+def _reached(watched: Watched, count: int, name: str, where: str = "counters") -> Callable[[], bool]:
+    return lambda: watched.counted(name, where) == count
+
+
+@pytest.fixture(scope="class")
+def dropping() -> Iterator[None]:
+    # What only one replica sends costs a checkpoint after the timeout: a short one.
+    with lab("--set", "compare.timeout=1.0"):
+        workload.start_service()
+        yield
+
+
+@pytest.mark.usefixtures("dropping")
+class TestPrimary:
+    def test_malformed_packets_are_counted_and_dropped(self) -> None:
+        with served() as watched:
+            send(Role.PRIMARY, *MALFORMED.values())
+            wait_until(_reached(watched, len(MALFORMED), "malformed_primary"), 5, "all are counted")
+            assert watched.counted("dropped_packets") == len(MALFORMED)
+            assert watched.arrived() == set()
+
+    def test_what_is_not_compared_is_counted_by_the_kernel_and_dropped(self) -> None:
+        with served() as watched:
+            send(Role.PRIMARY, *UNCOMPARED.values())
+            for kind in UNCOMPARED:
+                wait_until(_reached(watched, 1, f"uncompared_{kind}", "kernel"), 5, f"{kind} is counted")
+            assert watched.arrived() == set()
+
+    def test_what_is_not_ip_passes(self) -> None:
+        with served() as watched:
+            send(Role.PRIMARY, *NOT_IP.values())
+            assert watched.arrived(expected=len(NOT_IP)) == set(NOT_IP.values())
+
+    def test_malformed_ipv4_reaches_nobody(self) -> None:
+        """The bridge's own hook drops it ahead of our rule."""
+        with served() as watched:
+            send(Role.PRIMARY, *MALFORMED_IPV4.values())
+            assert watched.arrived() == set()
+
+    def test_fragments_leave_once_both_have_sent_them(self) -> None:
+        with served() as watched:
+            send(Role.PRIMARY, *FRAGMENTS)
+            send(Role.SECONDARY, *FRAGMENTS)
+            assert watched.arrived(expected=2) == set(FRAGMENTS)
+            assert watched.counted("malformed_primary") == 0
+
+    def test_a_fragment_of_the_primary_alone_waits_for_a_checkpoint(self) -> None:
+        with served() as watched:
+            send(Role.PRIMARY, FRAGMENTS[0])
+            assert watched.arrived() == set()
+            assert watched.arrived(expected=1) == {FRAGMENTS[0]}
+            assert watched.counted("timeout", "divergences")
+            assert watched.counted("released_by_checkpoint_packets")
+
+    def test_garbage(self) -> None:
+        """Of 1,000 frames of random octets only what is not IP passes."""
+        frames = garbage(11)
+        passing = {one for one in frames if int.from_bytes(one[12:14], "big") not in (IPV4, IPV6, VLAN, QINQ)}
+        with served() as watched:
+            send(Role.PRIMARY, *frames)
+            assert watched.arrived(expected=len(passing)) == passing
+            for kind, ethertype in (("ipv6", IPV6), ("vlan", VLAN), ("qinq", QINQ)):
+                sent = sum(one[12:14] == ethertype.to_bytes(2, "big") for one in frames)
+                wait_until(_reached(watched, sent, f"uncompared_{kind}", "kernel"), 5, f"{kind} is counted")
+
+
+@pytest.mark.usefixtures("dropping")
+class TestSecondary:
+    def test_malformed_frames_are_counted(self) -> None:
+        bad = [*MALFORMED.values(), *MALFORMED_IPV4.values()]
+        with served() as watched:
+            send(Role.SECONDARY, *bad)
+            wait_until(_reached(watched, len(bad), "malformed_secondary"), 5, "all are counted")
+            assert watched.counted("rewriter_malformed") == len(bad)
+            assert watched.arrived() == set()
+
+    def test_what_is_not_compared_reaches_nobody(self) -> None:
+        with served() as watched:
+            send(Role.SECONDARY, *UNCOMPARED.values(), *NOT_IP.values())
+            wait_until(_reached(watched, len(NOT_IP), "not_ip_thrown_away"), 5, "what is not IP is counted")
+            assert watched.counted("malformed_secondary") == 0
+            assert watched.arrived() == set()
+
+    def test_fragments_of_the_secondary_alone_reach_nobody(self) -> None:
+        with served() as watched:
+            send(Role.SECONDARY, *FRAGMENTS)
+            wait_until(lambda: watched.counted("timeout", "divergences"), 5, "the primary's silence is noticed")
+            assert watched.arrived() == set()
+
+    def test_garbage(self) -> None:
+        frames = garbage(12)
+        malformed = sum(one[12:14] == IPV4.to_bytes(2, "big") for one in frames)
+        with served() as watched:
+            send(Role.SECONDARY, *frames)
+            wait_until(_reached(watched, malformed, "malformed_secondary"), 5, "all malformed ones are counted")
+            assert watched.counted("not_ip_thrown_away") > GARBAGE_FRAMES / 8
+            assert watched.arrived() == set()
+
+    def test_nothing_of_it_comes_back_to_a_guest(self) -> None:
+        with served() as watched, packet_socket(Role.PRIMARY) as primary:
+            _only_marked(primary)
+            send(Role.SECONDARY, *MALFORMED.values(), *UNCOMPARED.values(), *NOT_IP.values(), *FRAGMENTS)
+            assert watched.arrived() == set()
+            assert not select.select([primary], [], [], 0)[0]
+
+
+def test_uncompared_traffic_passes_where_configured() -> None:
+    with lab("--set", "compare.timeout=1.0", "--set", "compare.uncompared=pass"):
+        workload.start_service()
+        with served() as watched:
+            send(Role.PRIMARY, *UNCOMPARED.values(), *MALFORMED.values())
+            send(Role.SECONDARY, *UNCOMPARED.values(), *MALFORMED.values())
+            wait_until(_reached(watched, len(MALFORMED), "malformed_primary"), 5, "all are counted")
+            wait_until(_reached(watched, len(MALFORMED), "malformed_secondary"), 5, "all are counted")
+            assert watched.arrived(expected=len(UNCOMPARED)) == {_untagged(one) for one in UNCOMPARED.values()}
+
+
+def garbage(seed: int) -> list[bytes]:
+    """1,500 random octets behind the addresses; every other Ethernet type is one that somebody reads."""
+    random = Random(seed)
+    known = (IPV4, IPV6, VLAN, QINQ)
+    return [
+        frame(random.randbytes(1486), known[number // 2 % 4] if number % 2 else random.randrange(0x600, 0x10000))
+        for number in range(GARBAGE_FRAMES)
+    ]
+
+
+def _untagged(one: bytes) -> bytes:
+    """A packet socket is shown a frame without its tag, which comes beside it."""
+    return one[:12] + one[16:] if int.from_bytes(one[12:14], "big") in (VLAN, QINQ) else one
