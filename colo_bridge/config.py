@@ -69,6 +69,8 @@ class QueueConfig(_Section):
     """Packets that the kernel holds at most."""
     socket_buffer: Annotated[int, Field(ge=1 << 18, le=1 << 30)] = 64 << 20
     """Bytes of packets that wait for the daemon to read them."""
+    busy_poll_us: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Microseconds for which the daemon looks for the guests' answer to what it has just delivered; 0: it sleeps."""
     bypass_when_dead: bool = False
     """Let packets pass unverified while no daemon listens (iptables --queue-bypass)."""
     accept_when_full: bool = False

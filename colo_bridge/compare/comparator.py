@@ -146,6 +146,11 @@ class Comparator:
         return self._ledger.latched
 
     @property
+    def released_packets(self) -> int:
+        """Released so far, in all."""
+        return self._counters.released_packets
+
+    @property
     def held_packets(self) -> int:
         return len(self._ledger.held)
 

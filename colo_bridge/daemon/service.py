@@ -62,7 +62,15 @@ class Service:
     def _data_path(self, protection: NicProtection) -> DataPath:
         comparator = Comparator(_settings(self._config))
         rewriter = Rewriter(_rewrite_limits(self._config))
-        return DataPath(protection.queue, protection.mirror, protection.secondary, comparator, rewriter, self)
+        return DataPath(
+            protection.queue,
+            protection.mirror,
+            protection.secondary,
+            comparator,
+            rewriter,
+            self,
+            self._config.queue.busy_poll_us / 1e6,
+        )
 
     # Life.
 
@@ -102,7 +110,7 @@ class Service:
         for protection, path in zip(self._protections, self._paths, strict=True):
             add_reader(protection.queue.fileno(), path.on_primary)
             add_reader(protection.secondary.fileno(), path.on_secondary)
-            add_reader(protection.mirror.fileno(), path.on_mirror)
+            add_reader(protection.mirror.fileno(), path.on_input)
 
     def _unwatch(self, remove_reader: Callable[[int], bool]) -> None:
         for protection in self._protections:

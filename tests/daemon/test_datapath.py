@@ -30,10 +30,10 @@ class Rig:
         self.reported: list[Divergence] = []
         self.use(Settings())
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: Settings, busy_poll: float = 0.0) -> None:
         """Begin anew with other settings of the comparator."""
-        rewriter = Rewriter(RewriteLimits())
-        self.path = DataPath(self.queue, self.mirror, self.secondary, Comparator(settings), rewriter, self)
+        rewriter, comparator = Rewriter(RewriteLimits()), Comparator(settings)
+        self.path = DataPath(self.queue, self.mirror, self.secondary, comparator, rewriter, self, busy_poll)
 
     def diverged(self, divergence: Divergence) -> None:
         self.reported.append(divergence)
@@ -406,3 +406,36 @@ def _handshake(rig: Rig) -> None:
 
 def _answer(sequence: int, payload: bytes) -> bytes:
     return tcp(sport=80, dport=5000, seq=sequence, ack=101, flags="P", payload=payload)
+
+
+# Busy polling.
+
+
+def test_answers_to_a_delivery_are_looked_for_until_one_leaves(rig: Rig) -> None:
+    rig.use(Settings(), busy_poll=60.0)
+    deliver = rig.secondary.send
+
+    def answer(frame: bytes) -> bool:
+        rig.queue.put(udp(payload=b"answer"))
+        rig.secondary.put(udp(payload=b"answer"))
+        return deliver(frame)
+
+    rig.secondary.send = answer
+    rig.mirror.put(udp(payload=b"question"))
+    rig.path.on_input()
+    assert len(rig.queue.accepted) == 1
+
+
+def test_answers_that_do_not_come_are_looked_for_no_longer_than_told(rig: Rig) -> None:
+    rig.use(Settings(), busy_poll=0.001)
+    rig.mirror.put(udp(payload=b"question"))
+    rig.path.on_input()
+    assert len(rig.secondary.sent) == 1
+    assert rig.queue.events == []
+
+
+def test_without_busy_polling_a_turn_is_over_when_the_input_is_delivered(rig: Rig) -> None:
+    rig.mirror.put(udp(payload=b"question"))
+    rig.queue.put(udp(payload=b"answer"))
+    rig.path.on_input()
+    assert len(rig.queue.waiting) == 1
