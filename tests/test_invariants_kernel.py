@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import re
 import socket
 import subprocess
@@ -32,8 +31,6 @@ from colo_bridge.kernel.withdrawal import Names
 from tests import packets
 from tests.kernel import rig
 from tests.kernel.rig import Host, kernel_state, shell
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 COMMAND = [sys.executable, "-m", "colo_bridge"]
 SECONDS = 15.0

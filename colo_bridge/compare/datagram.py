@@ -116,7 +116,8 @@ class DatagramFlow:
             self._diverged_in = self.ledger.epoch
             self.ledger.diverge(Divergence(reason, self.flow, detail, primary_length=ours, secondary_length=theirs))
 
-    def renew(self, synchronised: bool) -> None:  # noqa: ARG002 (either kind of checkpoint does the same here)
+    def renew(self, _synchronised: bool, /) -> None:
+        """A checkpoint of either kind is done: release what is held, forget the secondary's."""
         for item in self.primary.take_all():
             self.ledger.release(item)
         for item in self.secondary.take_all():

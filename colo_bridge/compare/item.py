@@ -13,7 +13,7 @@ Token = Any
 class Owner(Protocol):
     """A flow that packets wait in."""
 
-    def renew(self, synchronised: bool) -> None:
+    def renew(self, synchronised: bool, /) -> None:
         """A checkpoint is done: release what is held, forget the secondary's."""
 
     def why_silent(self, item: Item) -> Divergence:

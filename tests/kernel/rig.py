@@ -15,6 +15,8 @@ from pathlib import Path
 from pyroute2 import netns
 
 from colo_bridge.config import Config, parse
+from colo_bridge.kernel.nfqueue import PacketQueue
+from colo_bridge.kernel.tap import Tap
 
 VNET_HEADER = struct.Struct("=BBHHHH")
 PACKET_VNET_HEADER, PACKET_IGNORE_OUTGOING = 15, 23
@@ -203,11 +205,11 @@ def configuration(directory: Path, backend: str, extra: str = "") -> Config:
     )
 
 
-def receive_from(source: object, timeout: float = PATIENCE) -> object:
+def receive_from(source: PacketQueue | Tap, timeout: float = PATIENCE) -> object:
     """Wait for the next thing of a PacketQueue or Tap; its `receive` value, falsy on timeout."""
     if not select.select([source], [], [], timeout)[0]:
         return None
-    return source.receive()  # type: ignore[attr-defined]
+    return source.receive()
 
 
 def kernel_state() -> str:

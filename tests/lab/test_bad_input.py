@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import select
 import socket
 import struct
@@ -21,8 +20,6 @@ from colo_bridge.lab import daemon, workload
 from colo_bridge.lab.layout import CLIENT_ADDRESS, CLIENT_MAC, GUEST_ADDRESS, Role
 from tests import packets
 from tests.lab.helpers import lab, wait_until
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 MARK = bytes.fromhex("02cbbadbad01")
 """Source address of every bad frame: so a capture tells them from what the service sends."""

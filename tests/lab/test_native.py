@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import pytest
 from colo_bridge.lab import lifecycle, process, workload
 from colo_bridge.lab.layout import RUN_DIR, Role
 from tests.lab.helpers import COMMAND, SERVICE, colo, devices, inside, lab, nothing_is_left, wait_until
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 
 @pytest.fixture(scope="class")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,6 @@ from tests.lab.helpers import (
     received_bytes,
     wait_until,
 )
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 OWN_DEVICES = {"lo", "cb-br0", "cb-c0", "cb-p0", "cb-s0"}
 """What cb-host has without a daemon."""
