@@ -13,7 +13,8 @@ from random import Random
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Reason
 from colo_bridge.compare.settings import Settings
-from colo_bridge.wire.packet import ACK, FIN, SYN, parse_ipv4
+from colo_bridge.wire.ipv4 import parse_ipv4
+from colo_bridge.wire.packet import ACK, FIN, SYN
 
 _HEADER = struct.Struct("!BBHHHBBH4s4sHHIIHHHH")
 _GUEST, _CLIENT = bytes((10, 0, 0, 2)), bytes((10, 0, 0, 9))

@@ -18,7 +18,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
 from colo_bridge.compare.tcp import TcpConnection
-from colo_bridge.wire.packet import SYN, Datagram, NotCompared, Parsed, TcpPacket
+from colo_bridge.wire.packet import SYN, CutShort, Datagram, Fragment, NotCompared, Parsed, TcpPacket
 
 
 class Comparator:
@@ -202,19 +202,22 @@ class Comparator:
         self._counters.thrown_away_packets += 1
         self._counters.thrown_away_bytes += length
 
-    def _primary_other(self, packet: Datagram | NotCompared, token: Token, now: float) -> None:
+    def _primary_other(self, packet: Datagram | Fragment | NotCompared, token: Token, now: float) -> None:
         self._counters.primary_packets += 1
         if isinstance(packet, Datagram):
             self._counters.primary_bytes += packet.length
             flow = self._datagram_flow(packet, now)
             if flow is None:
                 self._ledger.drop(token)
-            elif packet.is_cut_short:
+            elif isinstance(packet, CutShort):
                 flow.cut_short(packet, token, now)
             else:
                 flow.from_primary(packet, token, now)
         elif packet is NotCompared.NOT_IP:
             self._counters.not_ip_passed += 1
+            self._ledger.pass_on(token, 0)
+        elif packet is NotCompared.NEIGHBOUR:
+            self._counters.neighbour_passed += 1
             self._ledger.pass_on(token, 0)
         else:
             self._uncompared(token)
@@ -226,7 +229,7 @@ class Comparator:
         else:
             self._ledger.drop(token)
 
-    def _secondary_other(self, packet: Datagram | NotCompared, now: float) -> None:
+    def _secondary_other(self, packet: Datagram | Fragment | NotCompared, now: float) -> None:
         self._counters.secondary_packets += 1
         if isinstance(packet, Datagram):
             self._counters.secondary_bytes += packet.length
@@ -237,6 +240,7 @@ class Comparator:
                 flow.from_secondary(packet, now)
         else:
             self._counters.not_ip_thrown_away += packet is NotCompared.NOT_IP
+            self._counters.neighbour_thrown_away += packet is NotCompared.NEIGHBOUR
             self._secondary_is_of_no_use(0)
 
     def _datagram_flow(self, packet: Datagram, now: float) -> DatagramFlow | None:

@@ -1,4 +1,4 @@
-"""Datagrams (UDP, ICMP, other protocols, fragments): compared by content, not by order.
+"""Datagrams (UDP, ICMP, other protocols): compared by content, not by order.
 
 1. A primary datagram leaves when the secondary has sent one with the same content in the same flow.
 2. When both sides have an unmatched one, the replicas have diverged.

@@ -29,7 +29,8 @@ class Divergence:
 
     `sequence` is the TCP number of the first differing octet, `stream_offset` its index behind the
     SYN (None where the opening was not seen); lengths are payload bytes; bytes are None where
-    the difference is not between two bytes.
+    the difference is not between two bytes.  The packets are IP packets as far as they are kept: the primary's
+    as it left the guest, the secondary's in the primary's numbers.
     """
 
     reason: Reason
@@ -41,6 +42,8 @@ class Divergence:
     secondary_length: int | None = None
     primary_byte: int | None = None
     secondary_byte: int | None = None
+    primary_packet: bytes | None = None
+    secondary_packet: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +69,8 @@ class Counters:
     uncompared_packets: int = 0
     not_ip_passed: int = 0
     not_ip_thrown_away: int = 0
+    neighbour_passed: int = 0
+    neighbour_thrown_away: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

@@ -52,7 +52,7 @@ class Floor:
         if ack is None or (floor is not None and ack <= floor and self._fits_window(segment)):
             self._leave(segment)
         elif self.ledger.hold(segment):
-            segment.keep_header()
+            segment.retain_header()
             self.above.insert(bisect_right(self.above, ack, key=_ack_of), segment)
 
     def settle_pure(self, segment: Segment) -> None:

@@ -25,6 +25,7 @@ class Segment(Item):
         "edge",
         "end",
         "flags",
+        "header",
         "ip",
         "offset",
         "start",
@@ -44,6 +45,7 @@ class Segment(Item):
         self.flags = flags
         self.ack = ack
         self.buffer: Buffer = packet.buffer
+        self.header = b""
         self.offset = packet.payload
         self.ip = packet.ip
         self.tcp = packet.tcp
@@ -56,20 +58,28 @@ class Segment(Item):
         self.arrived = now
 
     def retain(self) -> None:
-        """Copy the payload out of a buffer that will be reused."""
+        """Copy the packet out of a buffer that will be reused: `buffer` is the payload then."""
+        if self.header:
+            return
         offset = self.offset
         with memoryview(self.buffer) as view:
+            self.header = bytes(view[self.ip : offset])
             self.buffer = bytes(view[offset : offset + self.data_end - self.data_start])
-        self.offset = 0
-
-    def keep_header(self) -> None:
-        """Copy what the floor's cure needs of a pure ACK; forget the bytes of anything else."""
-        if self.edge is None:
-            self.buffer = b""
-            return
-        self.buffer = bytes(self.buffer[self.ip : self.ip + self.length])
         self.tcp -= self.ip
-        self.ip = 0
+        self.ip = self.offset = 0
+
+    def retain_header(self) -> None:
+        """Copy only what stands in front of the payload, which is not needed any more."""
+        if not self.header:
+            self.header = bytes(self.buffer[self.ip : self.offset])
+            self.tcp -= self.ip
+            self.ip = self.offset = 0
+        self.buffer = b""
+
+    def packet(self) -> bytes:
+        """The IP packet, as far as it is kept."""
+        payload = bytes(self.buffer[self.offset : self.offset + self.data_end - self.data_start])
+        return (self.header or bytes(self.buffer[self.ip : self.offset])) + payload
 
     def move_to(self, start: Position) -> None:
         """Give every octet another position, the first one this."""

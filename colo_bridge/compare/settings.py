@@ -13,7 +13,7 @@ class Settings:
     pass_unsynchronised: bool = False
     """Release (and count) what belongs to a TCP connection whose opening was not seen."""
     pass_uncompared: bool = False
-    """Release IPv6 and tagged frames of the primary, which are not compared, instead of dropping them."""
+    """Release frames of the primary that are not compared (more than two VLAN tags) instead of dropping them."""
     cure_after: float | None = None
     """Seconds after which an ACK that the floor holds leaves lowered; None: no packet is ever changed."""
     held_packets: int = 8_192

@@ -295,6 +295,8 @@ class Streams:
                 theirs.data_end - theirs.data_start,
                 one,
                 other,
+                ours.packet(),
+                theirs.packet(),
             )
         )
 

@@ -71,7 +71,7 @@ class Windows:
         edge, scale = segment.edge, self.primary_scale
         assert edge is not None and scale is not None
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
-        packet = bytearray(segment.buffer[segment.ip : segment.ip + segment.length])
+        packet = bytearray(segment.packet())
         tcp = segment.tcp - segment.ip
         _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
         _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))

@@ -18,7 +18,8 @@ from colo_bridge.compare.decisions import Divergence
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
-from colo_bridge.wire.packet import MalformedPacket, cut_short, parse_ipv4
+from colo_bridge.wire.frame import cut_short, parse_ip
+from colo_bridge.wire.packet import MalformedPacket
 
 _READS = 64
 """Packets that one callback reads; more wait for the next turn of the loop."""
@@ -69,7 +70,7 @@ class DataPath:
                 break
             packet_id, start, end, truncated = received
             try:
-                packet = cut_short(buffer, start, end) if truncated else parse_ipv4(buffer, start, end)
+                packet = cut_short(buffer, start, end) if truncated else parse_ip(buffer, start, end)
             except MalformedPacket:
                 comparator.primary_malformed(packet_id, end - start)
                 continue

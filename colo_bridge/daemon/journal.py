@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence
-from colo_bridge.wire.packet import describe_flow
+from colo_bridge.wire.flow import describe_flow
 
 
 def sentence(divergence: Divergence) -> str:

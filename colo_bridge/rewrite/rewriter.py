@@ -14,10 +14,12 @@ import struct
 
 from colo_bridge.rewrite.connection import Connection, KeptSegment, Phase
 from colo_bridge.rewrite.limits import RewriteCounters, RewriteLimits
-from colo_bridge.rewrite.table import ConnectionTable, swapped
+from colo_bridge.rewrite.table import ConnectionTable
 from colo_bridge.rewrite.translate import number_at, to_primary, to_secondary
+from colo_bridge.wire.flow import reversed_connection
+from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.options import Options, read_options
-from colo_bridge.wire.packet import ACK, ETHERNET_HEADER, RST, SYN, MalformedPacket, Parsed, TcpPacket, parse_frame
+from colo_bridge.wire.packet import ACK, ETHERNET_HEADER, RST, SYN, MalformedPacket, Parsed, TcpPacket
 from colo_bridge.wire.serial import Serial, first_position, position_near, serial_plus
 
 # From the Ethernet type on: type with IP version and header length, total length, fragment with
@@ -295,7 +297,7 @@ class Rewriter:
         """The connection that the first segment of a client begins, or is taken to belong to."""
         if packet.flags & RST:
             return None
-        key = swapped(packet.connection)
+        key = reversed_connection(packet.connection)
         if not packet.flags & SYN:
             return self._never_seen_opening(None, key, now)
         connection = self._add(key, now)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from colo_bridge.rewrite.connection import Connection
 from colo_bridge.rewrite.limits import RewriteLimits
+from colo_bridge.wire.flow import reversed_connection
 
 _SECOND_CHANCES = 8
 _EXPIRY_STEPS = 1_024
@@ -20,11 +21,6 @@ _LOOKS_PER_LIFETIME = 4
 
 # Not a plain dict: finding the first member of one that lost many is a scan over their places.
 _Queue = OrderedDict[bytes, Connection]
-
-
-def swapped(key: bytes) -> bytes:
-    """Addresses and ports as the other side sends them."""
-    return key[4:8] + key[:4] + key[10:12] + key[8:10]
 
 
 class ConnectionTable:
@@ -44,7 +40,7 @@ class ConnectionTable:
     def add(self, egress_key: bytes, now: float) -> tuple[Connection, Connection | None]:
         """A new connection, and the one that had to go for it."""
         evicted = self._evict(now) if len(self) >= self._limits.connections else None
-        connection = Connection(egress_key, swapped(egress_key), now, now)
+        connection = Connection(egress_key, reversed_connection(egress_key), now, now)
         self.by_egress[egress_key] = self.by_ingress[connection.ingress_key] = connection
         self._fleeting[egress_key] = connection
         return connection, evicted

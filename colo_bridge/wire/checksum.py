@@ -44,9 +44,10 @@ def adjust_tcp(buffer: bytearray, tcp: int, changes: int) -> None:
 
 
 def tcp_checksum(buffer: Buffer, ip: int, tcp: int, end: int) -> int:
-    """The checksum that the TCP segment in `buffer[tcp:end]` ought to have, behind the IPv4 header at `ip`."""
+    """The checksum that the TCP segment in `buffer[tcp:end]` ought to have, behind the IP header at `ip`."""
     view = memoryview(buffer)
-    pseudo_header = ones_sum(view[ip + 12 : ip + 20]) + _TCP_PROTOCOL + end - tcp
+    addresses = view[ip + 8 : ip + 40] if buffer[ip] >> 4 == 6 else view[ip + 12 : ip + 20]
+    pseudo_header = ones_sum(addresses) + _TCP_PROTOCOL + end - tcp
     present: int = _FIELD.unpack_from(buffer, tcp + _TCP_CHECKSUM)[0]
     return (present - pseudo_header - ones_sum(view[tcp:end])) % _MODULUS
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.compare.settings import Settings
-from colo_bridge.wire.packet import MalformedPacket, Parsed, cut_short, parse_frame
+from colo_bridge.wire.frame import cut_short, parse_frame
+from colo_bridge.wire.packet import MalformedPacket, Parsed
 from tests import packets
 
 _MASK = 0xFFFFFFFF

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from colo_bridge.compare.settings import Settings
-from colo_bridge.wire.packet import describe_flow
+from colo_bridge.wire.flow import describe_flow
 from tests.compare.playbook import play
 
 

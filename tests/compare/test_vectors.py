@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from colo_bridge.compare.comparator import Comparator
-from colo_bridge.wire.packet import MalformedPacket, parse_frame
+from colo_bridge.wire.frame import parse_frame
+from colo_bridge.wire.packet import MalformedPacket
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "comparator.json").read_text())["vectors"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from colo_bridge.rewrite import RewriteCounters, RewriteLimits, Rewriter
-from colo_bridge.wire.packet import TcpPacket, parse_frame
+from colo_bridge.wire.frame import parse_frame
+from colo_bridge.wire.packet import TcpPacket
 from tests import packets
 from tests.packets import Segment, read_tcp, tcp
 

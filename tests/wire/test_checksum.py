@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colo_bridge.wire import checksum
-from colo_bridge.wire.packet import TcpPacket, parse_frame
+from colo_bridge.wire.frame import parse_frame
+from colo_bridge.wire.packet import TcpPacket
 from tests import packets
 
 WORDS = st.integers(0, 0xFFFFFFFF)
