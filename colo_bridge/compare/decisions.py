@@ -15,6 +15,8 @@ class Reason(enum.Enum):
     """Two payload bytes at the same place of a stream differ."""
     CONTROL = "control"
     """SYN, FIN or RST stand at different places."""
+    OPTIONS = "options"
+    """Two SYNs offer the client different things for the whole connection."""
     DATAGRAM = "datagram"
     """Both sides sent a datagram that the other one did not."""
     TIMEOUT = "timeout"

@@ -10,8 +10,11 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from colo_bridge.compare.item import Item, Owner, Token
+from colo_bridge.wire.options import SynOptions, read_syn_options
 from colo_bridge.wire.packet import FIN, SYN, Buffer, TcpPacket
 from colo_bridge.wire.serial import Position
+
+_TCP_HEADER = 20
 
 
 class Segment(Item):
@@ -75,6 +78,12 @@ class Segment(Item):
             self.tcp -= self.ip
             self.ip = self.offset = 0
         self.buffer = b""
+
+    def syn_options(self) -> SynOptions:
+        """What this SYN offers."""
+        if self.header:
+            return read_syn_options(self.header, self.tcp + _TCP_HEADER, len(self.header))
+        return read_syn_options(self.buffer, self.tcp + _TCP_HEADER, self.offset)
 
     def packet(self) -> bytes:
         """The IP packet, as far as it is kept."""

@@ -3,16 +3,19 @@
 1. The secondary's SYN matches whatever its number, which the client never learns.
 2. Before anything follows a side's SYN a newer ISN replaces it (SYN cookies); afterwards a SYN
    with a new number belongs to the next connection.
-3. A RST before a side's SYN refuses what the other side opened: a divergence.
+3. Two SYNs that offer the client different options are a divergence.
+4. A RST before a side's SYN refuses what the other side opened: a divergence.
 """
 
 from __future__ import annotations
 
+from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
+from colo_bridge.wire.options import SynOptions
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
@@ -26,9 +29,11 @@ class TcpConnection(Streams):
         "epoch",
         "generation",
         "primary_followed",
+        "primary_options",
         "primary_syn_ack",
         "primary_syns",
         "secondary_followed",
+        "secondary_options",
         "secondary_syn",
         "secondary_syn_ack",
         "syn_matched",
@@ -44,6 +49,9 @@ class TcpConnection(Streams):
         """A SYN of the secondary that waits for the primary's."""
         self.secondary_syn_ack: Position | None = None
         self.syn_matched = False
+        # What the newest SYN of either side offers; forgotten when something follows it.
+        self.primary_options: SynOptions | None = None
+        self.secondary_options: SynOptions | None = None
         self.primary_followed = False
         self.secondary_followed = False
 
@@ -70,6 +78,7 @@ class TcpConnection(Streams):
         else:
             if not self.primary_followed:
                 self.primary_followed = True
+                self.primary_options = self.secondary_options = None
                 self._choose_isn(segment.start)
             self._primary_octets(segment)
 
@@ -114,8 +123,10 @@ class TcpConnection(Streams):
             self.primary_syn_ack = segment.ack
             self.primary_end = segment.end
             self.near = segment.start
+            self.primary_options = segment.syn_options()
             if self.syn_matched:
                 self._begin(segment.start)
+                self._compare_options(segment, None)
         if self.syn_matched:
             self.ledger.counters.retransmissions += 1
             self._verified_syn(segment)
@@ -133,8 +144,7 @@ class TcpConnection(Streams):
         self.floor.windows.note_secondary_syn(segment)
         repeated = self.syn_matched or self.secondary_isn is not None
         if self.secondary_isn is None or not self.secondary_followed:
-            self.secondary_isn = serial_at(segment.start)
-            self.secondary_syn_ack = segment.ack
+            self._note_secondary_syn(segment)
         if repeated:
             self.ledger.throw_away(segment)
             return
@@ -147,16 +157,47 @@ class TcpConnection(Streams):
         else:
             self.ledger.keep(segment)
 
+    def _note_secondary_syn(self, segment: Segment) -> None:
+        number = serial_at(segment.start)
+        # With the primary's number, or again with its own, it is one that was seen before.
+        if number != self.secondary_isn and segment.start not in self.primary_isns:
+            self.secondary_options = segment.syn_options()
+            if self.syn_matched:
+                self._compare_options(None, segment)
+        self.secondary_isn = number
+        self.secondary_syn_ack = segment.ack
+
     def _match_syns(self) -> None:
         """Both sides sent their SYN: they are the same octet, whatever their numbers."""
-        assert self.secondary_syn is not None
+        syn, self.secondary_syn = self.secondary_syn, None
+        assert syn is not None
         self.syn_matched = True
         self._begin(self.primary_isns[-1])
-        self._place_secondary_syn_data(self.secondary_syn)
-        self.secondary_syn = None
+        self._compare_options(self.primary_syns[-1] if self.primary_syns else None, syn)
+        if not self.syn_matched:
+            self.ledger.throw_away(syn)
+            return
+        self._place_secondary_syn_data(syn)
         syns, self.primary_syns = self.primary_syns, []
         for segment in syns:
             self._verified_syn(segment)
+
+    def _compare_options(self, primary: Segment | None, secondary: Segment | None) -> None:
+        """SYNs with different offers do not match: after a failover the client would be held to the other one."""
+        ours, theirs = self.primary_options, self.secondary_options
+        if ours is None or theirs is None or ours == theirs:
+            return
+        self.syn_matched = False
+        self._diverge(
+            Divergence(
+                Reason.OPTIONS,
+                self.flow,
+                f"the primary's SYN offers {ours}, the secondary's {theirs}",
+                serial_at(self.primary_isns[-1]),
+                primary_packet=None if primary is None else primary.packet(),
+                secondary_packet=None if secondary is None else secondary.packet(),
+            )
+        )
 
     def _begin(self, isn: Position) -> None:
         self.origin = self.near = isn
@@ -178,7 +219,7 @@ class TcpConnection(Streams):
 
     def _choose_isn(self, start: Position) -> None:
         """With SYN cookies several SYNs may be out: the first segment behind tells which one counts."""
-        if len(self.primary_isns) > 1 and self.syn_matched:
+        if len(self.primary_isns) > 1 and self.cursor is not None:
             isn = min(self.primary_isns, key=lambda isn: abs(start - isn - 1))
             self._begin(isn)
             self.primary_end = Position(isn + 1)
@@ -267,6 +308,7 @@ class TcpConnection(Streams):
         self.secondary_followed = self.primary_followed
         self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None
         self.secondary_syn_ack = self.primary_syn_ack
+        self.secondary_options = self.primary_options
         self.floor.synchronise()
         self.secondary_end = self.primary_end
         self.unsynchronised = False

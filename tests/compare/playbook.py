@@ -5,12 +5,13 @@
     P b  1+10     ack 0  =>            ten octets from number 1
     S    1+10!4   ack 0  => !content   the octet numbered 4 is another one: a divergence
 
-A line is `SIDE [TOKEN] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT] ['TEXT'] => OUTCOME`.
+A line is `SIDE [TOKEN] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION…] [@PORT] ['TEXT'] => OUTCOME`.
 
 - Numbers count from the ISN (of the client for `ack`), which `Playbook` is given, so that one
   playbook can be played anywhere in the number space.  The secondary's SYN has an ISN of its own.
 - The octet at a number is the same on both sides unless `!` spoils it.
 - KIND is one of udp, icmp, igmp, fragment, cut, arp, ipv6, vlan; TEXT is the content.
+- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps) or `cookie N` (Fast Open).
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `!reason` divergences.  Nothing else may happen.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import struct
 from dataclasses import dataclass, field
 
 from colo_bridge.compare.comparator import Comparator
@@ -32,6 +34,12 @@ from tests import packets
 _MASK = 0xFFFFFFFF
 _RANGE = re.compile(r"(\d+)(?:\+(\d+))?(?:!(\d+))?")
 _KINDS = ("udp", "icmp", "igmp", "fragment", "cut", "arp", "ipv6", "vlan")
+_OPTIONS = {
+    "mss": packets.maximum_segment_size,
+    "scale": packets.window_scale,
+    "time": packets.timestamps,
+    "cookie": lambda number: struct.pack("!BBI", 34, 6, number),
+}
 _ETHERNET = packets.ethernet(b"").__len__()
 
 
@@ -59,6 +67,7 @@ class Line:
     window: int = 0xFFFF
     port: int = 5000
     text: bytes = b""
+    options: bytes = b""
 
 
 def read_line(words: list[str]) -> Line:
@@ -75,6 +84,10 @@ def _read_word(line: Line, word: str, rest: list[str]) -> None:
         line.ack = int(rest.pop(0))
     elif word == "win":
         line.window = int(rest.pop(0))
+    elif word in _OPTIONS:
+        line.options += _OPTIONS[word](int(rest.pop(0)))
+    elif word == "sack":
+        line.options += packets.sack_permitted()
     elif word in _KINDS:
         line.kind = word
     elif word.startswith("@"):
@@ -193,7 +206,7 @@ class Playbook:
             ack=None if line.ack is None else (self.client_isn + line.ack) & _MASK,
             flags=line.flags,
             payload=octets(line.start + syn, line.count, line.spoiled),
-            options=packets.window_scale(self.scale) if syn and self.scale is not None else b"",
+            options=line.options or (packets.window_scale(self.scale) if syn and self.scale is not None else b""),
             window=line.window,
             tag=7 if line.kind == "vlan" else None,
         )
