@@ -17,11 +17,12 @@ from colo_bridge.wire.packet import Datagram
 class WaitingDatagram(Item):
     """A datagram of either side that has not met its equal yet."""
 
-    __slots__ = ("content",)
+    __slots__ = ("content", "packet")
 
     def __init__(self, packet: Datagram, token: Token, owner: DatagramFlow, now: float) -> None:
         self.token = token
         self.content = packet.content
+        self.packet: bytes | None = None
         self.length = packet.length
         self.owner = owner
         self.arrived = now
@@ -82,6 +83,7 @@ class DatagramFlow:
             self.ledger.throw_away(equal)
             self.ledger.release(item)
         elif self.ledger.hold(item):
+            self._retain(item, packet)
             self.primary.add(item)
             self._check()
 
@@ -92,6 +94,7 @@ class DatagramFlow:
             self.ledger.throw_away(item)
             self.ledger.release(equal)
         elif not self.diverged and self.ledger.keep(item):
+            self._retain(item, packet)
             self.secondary.add(item)
             self._check()
         else:
@@ -101,20 +104,37 @@ class DatagramFlow:
         """A primary packet without comparable content: only a checkpoint releases it."""
         item = WaitingDatagram(packet, token, self, now)
         if self.ledger.hold(item):
+            self._retain(item, packet)
             self.primary.in_order[item] = None
-            self._diverge(Reason.CUT_SHORT, "the queue delivered only the beginning of a packet", packet.length, None)
+            self._diverge(Reason.CUT_SHORT, "only the beginning of a packet is known", item, None)
 
     def _check(self) -> None:
         if self.primary.in_order and self.secondary.in_order and not self.diverged:
             ours, theirs = next(iter(self.primary.in_order)), next(iter(self.secondary.in_order))
             at = _first_difference(ours.content, theirs.content)
             detail = f"datagrams differ at byte {at} of their content"
-            self._diverge(Reason.DATAGRAM, detail, len(ours.content), len(theirs.content))
+            self._diverge(Reason.DATAGRAM, detail, ours, theirs)
 
-    def _diverge(self, reason: Reason, detail: str, ours: int, theirs: int | None) -> None:
-        if not self.diverged:
-            self._diverged_in = self.ledger.epoch
-            self.ledger.diverge(Divergence(reason, self.flow, detail, primary_length=ours, secondary_length=theirs))
+    def _retain(self, item: WaitingDatagram, packet: Datagram) -> None:
+        """Copy the whole packet, if divergences shall show it."""
+        if self.ledger.settings.evidence:
+            item.packet = bytes(packet.buffer[packet.ip : packet.end])
+
+    def _diverge(self, reason: Reason, detail: str, ours: WaitingDatagram, theirs: WaitingDatagram | None) -> None:
+        if self.diverged:
+            return
+        self._diverged_in = self.ledger.epoch
+        self.ledger.diverge(
+            Divergence(
+                reason,
+                self.flow,
+                detail,
+                primary_length=ours.length if theirs is None else len(ours.content),
+                secondary_length=None if theirs is None else len(theirs.content),
+                primary_packet=ours.packet,
+                secondary_packet=None if theirs is None else theirs.packet,
+            )
+        )
 
     def renew(self, _synchronised: bool, /) -> None:
         """A checkpoint of either kind is done: release what is held, forget the secondary's."""
@@ -124,8 +144,12 @@ class DatagramFlow:
             self.ledger.throw_away(item)
 
     def why_silent(self, item: Item) -> Divergence:
-        side = "primary" if item.token is None else "secondary"
-        return Divergence(Reason.TIMEOUT, self.flow, f"the {side} has not sent the same datagram")
+        assert isinstance(item, WaitingDatagram)
+        if item.token is None:
+            detail = "the primary has not sent the same datagram"
+            return Divergence(Reason.TIMEOUT, self.flow, detail, secondary_packet=item.packet)
+        detail = "the secondary has not sent the same datagram"
+        return Divergence(Reason.TIMEOUT, self.flow, detail, primary_packet=item.packet)
 
     @property
     def idle(self) -> bool:

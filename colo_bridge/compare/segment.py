@@ -8,6 +8,7 @@ The octets of a segment are, in order: SYN (one number, if set), the payload, FI
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 from colo_bridge.compare.item import Item, Owner, Token
 from colo_bridge.wire.options import SynOptions, read_syn_options
@@ -146,6 +147,13 @@ def take_below(queue: list[Segment], cursor: Position) -> list[Segment]:
         else:
             at += 1
     return taken
+
+
+def first_packets(segments: Sequence[Segment]) -> tuple[bytes | None, bytes | None]:
+    """The first packet of the primary and the first of the secondary, as evidence."""
+    ours = next((segment.packet() for segment in segments if segment.token is not None), None)
+    theirs = next((segment.packet() for segment in segments if segment.token is None), None)
+    return ours, theirs
 
 
 def _start(segment: Segment) -> Position:

@@ -14,6 +14,8 @@ class Settings:
     """Release (and count) what belongs to a TCP connection whose opening was not seen."""
     pass_uncompared: bool = False
     """Release frames of the primary that are not compared (more than two VLAN tags) instead of dropping them."""
+    evidence: bool = True
+    """Keep the packets of waiting datagrams, which divergences show, besides what is compared of them."""
     cure_after: float | None = None
     """Seconds after which an ACK that the floor holds leaves lowered; None: no packet is ever changed."""
     held_packets: int = 8_192

@@ -16,7 +16,7 @@ from colo_bridge.compare.floor import Floor
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Segment, insert_in_order, is_covered, take_below
+from colo_bridge.compare.segment import Segment, first_packets, insert_in_order, is_covered, take_below
 from colo_bridge.wire.packet import FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
@@ -90,7 +90,7 @@ class Streams:
         else:
             insert_in_order(unverified, segment)
         if self.resets is not None and self._secondary_reset_passed():
-            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on")
+            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:
             self._advance()
         if self.cursor is None or end > self.cursor:
@@ -137,7 +137,8 @@ class Streams:
         else:
             insert_in_order(uncompared, segment)
         if self.resets is not None and self._primary_reset_passed():
-            self._diverge_control(segment.start, "the primary reset the connection, the secondary goes on")
+            detail = "the primary reset the connection, the secondary goes on"
+            self._diverge_control(segment.start, detail, segment, *self.resets.held)
             return
         if self.unverified:
             self._advance()
@@ -259,7 +260,7 @@ class Streams:
         if ours.data_end != theirs.data_end:
             self.cursor = common
             who = "primary" if ours.data_end < theirs.data_end else "secondary"
-            self._diverge_control(common, f"only the {who} ends its stream here")
+            self._diverge_control(common, f"only the {who} ends its stream here", ours, theirs)
             return False
         self.finished = True
         return True
@@ -300,8 +301,14 @@ class Streams:
             )
         )
 
-    def _diverge_control(self, at: int, detail: str) -> None:
-        self._diverge(Divergence(Reason.CONTROL, self.flow, detail, serial_at(Position(at)), self._stream_offset(at)))
+    def _diverge_control(self, at: int, detail: str, *shown: Segment) -> None:
+        """`shown`: the segments at hand; the first of each side is the evidence."""
+        self._diverge(self._divergence(Reason.CONTROL, at, detail, *shown))
+
+    def _divergence(self, reason: Reason, at: int, detail: str, *shown: Segment) -> Divergence:
+        sequence, offset = serial_at(Position(at)), self._stream_offset(at)
+        ours, theirs = first_packets(shown)
+        return Divergence(reason, self.flow, detail, sequence, offset, primary_packet=ours, secondary_packet=theirs)
 
     def _diverge(self, divergence: Divergence) -> None:
         if self.diverged:
@@ -327,7 +334,7 @@ class Streams:
         else:
             detail = "the secondary has not sent what the primary sent"
         at = item.start if self.cursor is None else max(item.start, self.cursor)
-        return Divergence(Reason.TIMEOUT, self.flow, detail, serial_at(at), self._stream_offset(at))
+        return self._divergence(Reason.TIMEOUT, at, detail, item)
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""

@@ -138,7 +138,7 @@ class TcpConnection(Streams):
         if self.secondary_syn is not None:
             self._match_syns()
         elif self.resets is not None and self.resets.secondary:
-            self._diverge_control(segment.start, "the secondary refused the connection")
+            self._diverge_control(segment.start, "the secondary refused the connection", segment)
 
     def _secondary_syn(self, segment: Segment) -> None:
         self.floor.windows.note_secondary_syn(segment)
@@ -153,7 +153,7 @@ class TcpConnection(Streams):
         if self.primary_isns:
             self._match_syns()
         elif self.resets is not None and self.resets.held:
-            self._diverge_control(segment.start, "the primary refused the connection")
+            self._diverge_control(segment.start, "the primary refused the connection", segment, *self.resets.held)
         else:
             self.ledger.keep(segment)
 
@@ -261,11 +261,12 @@ class TcpConnection(Streams):
         if not self.ledger.hold(segment):
             resets.held.remove(segment)
         elif resets.conflict:
-            self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
+            self._diverge_control(segment.start, "both sides reset the connection, at different numbers", segment)
         elif self.secondary_isn is not None and not self.primary_isns:
-            self._diverge_control(segment.start, "the primary refused the connection")
+            shown = [segment] if self.secondary_syn is None else [segment, self.secondary_syn]
+            self._diverge_control(segment.start, "the primary refused the connection", *shown)
         elif self._primary_reset_passed():
-            self._diverge_control(segment.start, "only the primary resets the connection")
+            self._diverge_control(segment.start, "only the primary resets the connection", segment, *self.uncompared)
 
     def _secondary_reset(self, segment: Segment) -> None:
         self.secondary_followed = self.secondary_followed or self.secondary_isn is not None
@@ -276,11 +277,14 @@ class TcpConnection(Streams):
             self.finished = True
             self.ledger.release(reset)
         if resets.conflict:
-            self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
+            detail = "both sides reset the connection, at different numbers"
+            self._diverge_control(segment.start, detail, segment, *resets.held)
         elif not freed and self.primary_isns and self.secondary_isn is None:
-            self._diverge_control(self.primary_isns[-1], "the secondary refused the connection")
+            detail = "the secondary refused the connection"
+            self._diverge_control(self.primary_isns[-1], detail, segment, *self.primary_syns)
         elif self._secondary_reset_passed():
-            self._diverge_control(segment.start, "only the secondary resets the connection")
+            detail = "only the secondary resets the connection"
+            self._diverge_control(segment.start, detail, segment, *self.unverified)
 
     def _resets(self) -> Resets:
         if self.resets is None:
