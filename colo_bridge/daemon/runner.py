@@ -10,7 +10,8 @@ import uvloop
 
 from colo_bridge.config import Config
 from colo_bridge.daemon import interpreter
-from colo_bridge.daemon.service import STOP_SIGNALS, Service
+from colo_bridge.daemon.ending import STOP_SIGNALS
+from colo_bridge.daemon.service import Service
 from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
