@@ -61,22 +61,21 @@ class FrameDecoder:
         """What is complete now that `count` more bytes have come; raises FramingError."""
         self._end = filled = self._end + count
         buffer, unpack, words = self.buffer, self._words.unpack_from, self._words.size
-        start = self._start
+        start, largest, without_header = self._start, self._largest, words == _LENGTH.size
         while filled - start >= words:
-            length, *header = unpack(buffer, start)
-            if length > self._largest:
+            lengths = unpack(buffer, start)
+            if lengths[0] > largest:
                 raise FramingError(
-                    f"a message of {length} bytes is announced, and {self._largest} are allowed",
+                    f"a message of {lengths[0]} bytes is announced, and {largest} are allowed",
                     "does the other end use virtio-net header lengths as this one does?",
                 )
-            message = start + words
-            end = message + length
+            first, message = start, start + words
+            end = message + lengths[0]
             if end > filled:
                 return
-            # A header that claims more than there is leaves an empty frame.
-            frame = (start, min(message + header[0], end) if header else message, end)
             self._start = start = end
-            yield frame
+            # A header that claims more than there is leaves an empty frame.
+            yield first, message if without_header else min(message + lengths[1], end), end
 
     @property
     def incomplete(self) -> int:
