@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import socket
-import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from colo_bridge.daemon import unix_socket
 from colo_bridge.errors import ColoBridgeError, OperatorError, PeerError
 
 LINE_LIMIT = 64 * 1024
@@ -49,14 +48,13 @@ class ControlServer:
 
         Apart from `start`, because whoever is to be the only one must know before it changes anything.
         """
-        self._listener = _listen(self._path)
-        self._inode = self._path.stat().st_ino
+        self._listener, self._inode = _listen(self._path)
 
     def release(self) -> None:
         """Give a path back that was claimed."""
         if self._listener is not None:
             self._listener.close()
-        self._remove()
+        unix_socket.remove(self._path, self._inode)
 
     async def start(self) -> None:
         """Answer in the running loop; claims the path if that was not done."""
@@ -72,13 +70,7 @@ class ControlServer:
             client.cancel()
         if self._clients:
             await asyncio.wait(self._clients)
-        self._remove()
-
-    def _remove(self) -> None:
-        """Take away our socket, but not one that a successor has put in its place."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        unix_socket.remove(self._path, self._inode)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.current_task()
@@ -164,60 +156,10 @@ def _peer_uid(writer: asyncio.StreamWriter) -> int:
     return int(uid)
 
 
-def _listen(path: Path) -> socket.socket:
-    """A listening socket at `path` with mode 0600; a dead daemon's socket is replaced."""
+def _listen(path: Path) -> tuple[socket.socket, int]:
+    """The listening socket and its file's inode; a dead daemon's socket is replaced."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock(path.parent):
-            _remove_stale(path)
-            return _bind(path)
+        return unix_socket.listen(path, CLIENT_LIMIT)
     except OSError as error:
         raise OperatorError(f"cannot make the control socket {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Two daemons that start at once must not both find the socket stale."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _bind(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-        listener.listen(CLIENT_LIMIT)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise OperatorError(f"{path} exists and is no socket", "remove it or choose another run_dir")
-        if _is_alive(path):
-            raise OperatorError(f"a daemon is already running at {path}", "stop it first")
-        path.unlink()
-
-
-def _is_alive(path: Path) -> bool:
-    """Whether somebody listens; a full backlog (EAGAIN) counts."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-        except BlockingIOError:
-            pass
-    return True

@@ -1,9 +1,14 @@
-"""What the daemon says about divergences, in the log and in its status."""
+"""What the daemon says about divergences and limits, in the log and in its status."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.wire.flow import describe_flow
+
+LIMIT_COUNTERS = ("held_limit_drops", "secondary_limit_drops", "connection_limit_drops", "connections_evicted")
 
 
 def sentence(divergence: Divergence) -> str:
@@ -34,3 +39,17 @@ def fields(divergence: Divergence) -> dict[str, object]:
         "secondary_byte": divergence.secondary_byte,
         "detail": divergence.detail,
     }
+
+
+class Limits:
+    """Says which limits of the comparator were reached since the last look."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def reached(self, counters: Mapping[str, int]) -> Iterator[str]:
+        for name in LIMIT_COUNTERS:
+            count, seen = counters[name], self._seen[name]
+            if count > seen:
+                self._seen[name] = count
+                yield f"{name}: {count} ({count - seen} more)"

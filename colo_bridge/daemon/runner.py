@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import logging
 import signal
-import sys
 
 import uvloop
 
 from colo_bridge.config import Config
-from colo_bridge.daemon.service import STOP_SIGNALS, Service
+from colo_bridge.daemon import interpreter
+from colo_bridge.daemon.ending import STOP_SIGNALS
+from colo_bridge.daemon.service import Service
 from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
-
-_SWITCH_INTERVAL = 0.0005
-"""Seconds after which the checking thread gives way to the data path (the default is ten times that)."""
-_MEMORY = ((-1, 256 << 20), (-2, 16 << 20), (-3, 32 << 20))
-"""M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of <malloc.h>, in bytes."""
 
 
 def run(config: Config) -> int:
@@ -31,7 +25,7 @@ def run(config: Config) -> int:
     service.control.claim()
     try:
         protections = _arm(config)
-        _prepare_interpreter()
+        interpreter.prepare()
         _serve(service, protections)
         _disarm(protections)
     finally:
@@ -71,22 +65,3 @@ def _serve(service: Service, protections: list[tuple[str, NicProtection]]) -> No
         # Fail closed: without us the rules drop what they divert, until somebody decides.
         log.critical("ended by an error: the diversion stays in force; run again, or `colo-bridge cleanup`")
         raise
-
-
-def _prepare_interpreter() -> None:
-    """Keep pauses of the interpreter and page faults out of the packets' way."""
-    _keep_freed_memory()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    gc.collect()
-    gc.freeze()
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library reuse memory instead of giving it back and faulting it in again (mallopt(3)).
-
-    Each 64 KB payload that waits is a block of its own: 45 page faults a MB, a fifth of the system time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, size in _MEMORY:
-            mallopt(parameter, size)

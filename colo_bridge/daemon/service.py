@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
 from colo_bridge.checkpoint.providers.command import CommandProvider
@@ -22,6 +21,7 @@ from colo_bridge.config import Config
 from colo_bridge.daemon import journal
 from colo_bridge.daemon.control import ControlServer
 from colo_bridge.daemon.datapath import DataPath
+from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
 from colo_bridge.kernel.protection import NicProtection
@@ -30,15 +30,12 @@ from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _CURE = 0.01
 """Seconds after which, and between, looks for ACKs that the floor holds."""
 _AGE = 1.0
 """Seconds between two looks for idle connections and reached limits."""
-_LIMIT_COUNTERS = ("held_limit_drops", "secondary_limit_drops", "connection_limit_drops", "connections_evicted")
 
 
 class Service:
@@ -53,7 +50,7 @@ class Service:
         self._driver = Driver(self._coordinator, self._provider, self._checkpoint_ended)
         self._divergences = dict.fromkeys((reason.value for reason in Reason), 0)
         self._last_divergence: Divergence | None = None
-        self._limits_seen: Counter[str] = Counter()
+        self._limits = journal.Limits()
         self._began = time.monotonic()
         self._protections: list[NicProtection] = []
         self._paths: list[DataPath] = []
@@ -85,7 +82,7 @@ class Service:
             loop.add_signal_handler(number, stopped.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         failed: asyncio.Future[None] = loop.create_future()
-        loop.set_exception_handler(functools.partial(_end_by_callback, failed))
+        loop.set_exception_handler(functools.partial(end_by_callback, failed))
         await self.control.start()
         self._watch(loop.add_reader)
         helpers = [
@@ -95,7 +92,7 @@ class Service:
         self._notifier.ready(self._summary())
         log.info("guest %s: %s", self._config.guest, self._summary())
         try:
-            await _first_end(stopped, [*helpers, failed])
+            await first_end(stopped, [*helpers, failed])
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             self._notifier.stopping()
@@ -173,13 +170,8 @@ class Service:
     # What is said about it.
 
     def _report_limits(self) -> None:
-        counters = self._counters_of_paths()
-        for name in _LIMIT_COUNTERS:
-            if counters[name] > self._limits_seen[name]:
-                log.warning(
-                    "%s: %d (%d more); see [limits]", name, counters[name], counters[name] - self._limits_seen[name]
-                )
-                self._limits_seen[name] = counters[name]
+        for sentence in self._limits.reached(self._counters_of_paths()):
+            log.warning("%s; see [limits]", sentence)
 
     def _counters_of_paths(self) -> Counter[str]:
         total: Counter[str] = Counter()
@@ -241,24 +233,6 @@ class Service:
             },
             "unsynchronised_connections": self._unsynchronised(),
         }
-
-
-def _end_by_callback(failed: asyncio.Future[None], loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A bug in a data path ends the daemon: what it was reading when it failed would never get a verdict."""
-    loop.default_exception_handler(context)
-    error = context.get("exception")
-    if "handle" in context and error is not None and not failed.done():
-        failed.set_exception(error)
-
-
-async def _first_end(stopped: asyncio.Event, helpers: list[asyncio.Future[None]]) -> None:
-    """Until a signal comes; a helper that ends by an error ends the daemon with it."""
-    waiting = asyncio.create_task(stopped.wait())
-    ends: list[asyncio.Future[Any]] = [waiting, *helpers]
-    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for task in done - {waiting}:
-        task.result()
 
 
 def _settings(config: Config) -> Settings:
