@@ -29,8 +29,9 @@ from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.endpoint import Endpoint, Listener
 from colo_bridge.daemon.frame_socket import FrameSocket
 from colo_bridge.wire import notification
+from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.framing import Frame, encode
-from colo_bridge.wire.packet import MalformedPacket, parse_frame
+from colo_bridge.wire.packet import MalformedPacket
 
 log = logging.getLogger(__name__)
 
