@@ -217,7 +217,7 @@ def test_a_malformed_frame_of_the_secondary_is_counted(rig: Rig, packet: bytes) 
     good = rig.primary(udp(payload=b"good"))
     assert rig.queue.accepted == good
     assert (rig.counters["malformed_primary"], rig.counters["malformed_secondary"]) == (0, 1)
-    assert (rig.counters["secondary_packets"], rig.counters["secondary_bytes"]) == (2, len(packet) + 14 + 12)
+    assert (rig.counters["secondary_packets"], rig.counters["secondary_bytes"]) == (2, len(packet) + 14 + 20 + 12)
 
 
 @pytest.mark.parametrize("length", [1, 13])
@@ -226,10 +226,13 @@ def test_less_than_an_ethernet_header_is_malformed(rig: Rig, length: int) -> Non
     assert rig.counters["malformed_secondary"] == 1
 
 
+TAGGED_THRICE = bytes.fromhex("000781000007810000070800") + bytes(60)
+
+
 def test_what_is_not_compared_is_thrown_away_from_the_secondary(rig: Rig) -> None:
-    rig.replica(arp(), udp(payload=b"tagged", tag=7), ethernet(bytes(60), 0x86DD))
+    rig.replica(arp(), ethernet(TAGGED_THRICE, 0x8100), ethernet(bytes(60), 0x88CC))
     assert rig.counters["thrown_away_packets"] == 3
-    assert rig.counters["not_ip_thrown_away"] == 1
+    assert rig.counters["not_ip_thrown_away"] == 2
     assert rig.secondary.sent == []
 
 

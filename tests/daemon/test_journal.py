@@ -10,10 +10,11 @@ import pytest
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.daemon import journal
+from colo_bridge.wire.flow import UDP, datagram_flow
 from colo_bridge.wire.serial import Serial
 
 CONNECTION = socket.inet_aton("10.0.0.2") + socket.inet_aton("10.0.0.9") + bytes.fromhex("00501388")
-DATAGRAMS = CONNECTION[:8] + b"\x11" + bytes.fromhex("00351388")
+DATAGRAMS = datagram_flow(4, UDP, CONNECTION[:8], bytes.fromhex("00351388"))
 
 CONTENT = Divergence(
     Reason.CONTENT,
@@ -62,7 +63,7 @@ def test_machines_get_every_field() -> None:
     told = journal.fields(CONTENT)
     assert told == json.loads(json.dumps(told))
     assert told["connection"] == "10.0.0.2:80 > 10.0.0.9:5000"
-    names = {field.name for field in fields(Divergence)} - {"flow"}
+    names = {field.name for field in fields(Divergence)} - {"flow", "primary_packet", "secondary_packet"}
     assert set(told) == names | {"connection"}
     for name in names - {"reason"}:
         assert told[name] == getattr(CONTENT, name)
