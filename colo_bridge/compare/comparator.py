@@ -2,7 +2,7 @@
 
 1. It is pure: no sockets, no clock; `now` (seconds, any epoch) is an argument.
 2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or
-   in `revised` with the IPv4 packet that leaves instead (only where `Settings.cure_after` is set).
+   in `revised` with the IP packet that leaves instead (only where `Settings.cure_after` is set).
 3. `divergences` tells what differed; `latched` says that a checkpoint is asked for.
 
 The caller takes these lists and `divergences` whenever it likes and clears them.

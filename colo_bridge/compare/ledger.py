@@ -131,11 +131,11 @@ class Ledger:
         self.counters.thrown_away_bytes += item.length
 
     def withdraw(self, item: Item) -> None:
-        """Take out of the books what either side waits with, undecided."""
+        """Take what waits, of either side, out of the books, undecided."""
         if item in self.held:
             del self.held[item]
             self.held_bytes -= item.length
-        elif item in self.waiting:
+        else:
             del self.waiting[item]
             self.waiting_bytes -= item.length
 
