@@ -38,7 +38,7 @@ class Comparator:
         self._settings = settings if settings is not None else Settings()
         self._ledger = Ledger(self._settings)
         self._counters = self._ledger.counters
-        self._table = Table(self._settings, self._counters)
+        self._table = Table(self._ledger)
         self._flows = self._table.flows
         self.released: list[Token] = self._ledger.released
         self.revised: list[tuple[Token, bytes]] = self._ledger.revised
@@ -165,10 +165,8 @@ class Comparator:
         }
 
     def unsynchronised_connections(self) -> int:
-        return sum(
-            isinstance(flow, TcpFlow) and flow.primary is not None and flow.primary.unsynchronised
-            for flow in self._flows.values()
-        )
+        """Connections that are not compared."""
+        return len(self._ledger.unsynchronised)
 
     # The slower paths.
 
