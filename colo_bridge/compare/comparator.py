@@ -41,7 +41,7 @@ class Comparator:
         self._settings = settings if settings is not None else Settings()
         self._ledger = Ledger(self._settings)
         self._counters = self._ledger.counters
-        self._table = Table(self._settings, self._counters)
+        self._table = Table(self._ledger)
         self._flows = self._table.flows
         self._primary_fragments = PrimaryFragments(self._ledger)
         self._secondary_fragments = SecondaryFragments(self._ledger)
@@ -171,10 +171,8 @@ class Comparator:
         }
 
     def unsynchronised_connections(self) -> int:
-        return sum(
-            isinstance(flow, TcpFlow) and flow.primary is not None and flow.primary.unsynchronised
-            for flow in self._flows.values()
-        )
+        """Connections that are not compared."""
+        return len(self._ledger.unsynchronised)
 
     # The slower paths.
 

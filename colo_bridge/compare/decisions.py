@@ -83,6 +83,7 @@ class Counters:
     held_limit_drops: int = 0
     secondary_limit_drops: int = 0
     connection_limit_drops: int = 0
+    half_open_drops: int = 0
     connections_evicted: int = 0
     connections_expired: int = 0
     checkpoint_requests: int = 0

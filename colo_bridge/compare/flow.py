@@ -81,7 +81,8 @@ class TcpFlow:
         if other is not None and (not behind or packet.flags & RST):
             return other
         connection = TcpConnection(self.flow, self.ledger, 0 if other is None else other.generation - 1)
-        connection.unsynchronised = self.ledger.settings.pass_unsynchronised and not refuses
+        if self.ledger.settings.pass_unsynchronised and not refuses:
+            connection.mark_unsynchronised()
         return connection
 
     @property

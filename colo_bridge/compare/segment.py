@@ -131,6 +131,14 @@ def insert_in_order(queue: list[Segment], segment: Segment) -> None:
     queue.insert(bisect_right(queue, segment.start, key=_start), segment)
 
 
+def remove_newest(queue: list[Segment], segment: Segment) -> None:
+    """Remove a segment that was inserted last: it mostly stands at the end, and a full queue is long."""
+    at = len(queue) - 1
+    while queue[at] is not segment:
+        at -= 1
+    del queue[at]
+
+
 def is_covered(queue: list[Segment], segment: Segment) -> bool:
     """Whether the segment's predecessor in the queue has all its octets: so it is with what is sent again."""
     at = bisect_right(queue, segment.start, key=_start)

@@ -16,7 +16,7 @@ from colo_bridge.compare.floor import Floor
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Segment, first_packets, insert_in_order, is_covered, take_below
+from colo_bridge.compare.segment import Segment, first_packets, insert_in_order, is_covered, remove_newest, take_below
 from colo_bridge.wire.packet import FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
@@ -99,7 +99,7 @@ class Streams:
     def _wait(self, segment: Segment) -> None:
         segment.retain()
         if not self.ledger.hold(segment):
-            self.unverified.remove(segment)
+            remove_newest(self.unverified, segment)
 
     def _primary_repeats(self, segment: Segment) -> None:
         """All octets lie below the cursor: released without a look, unless they were never compared."""
@@ -150,7 +150,7 @@ class Streams:
     def _keep(self, segment: Segment) -> None:
         segment.retain()
         if not self.ledger.keep(segment):
-            self.uncompared.remove(segment)
+            remove_newest(self.uncompared, segment)
 
     # The comparison.
 

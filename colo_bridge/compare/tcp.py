@@ -26,6 +26,7 @@ class TcpConnection(Streams):
     """Two sides that stand in the same connection; `generation` orders those of one flow."""
 
     __slots__ = (
+        "__weakref__",
         "epoch",
         "generation",
         "primary_followed",
@@ -132,7 +133,7 @@ class TcpConnection(Streams):
             self._verified_syn(segment)
             return
         segment.retain()
-        if not self.ledger.hold(segment):
+        if not self.ledger.hold_syn(segment, self):
             return
         self.primary_syns.append(segment)
         if self.secondary_syn is not None:
@@ -154,8 +155,8 @@ class TcpConnection(Streams):
             self._match_syns()
         elif self.resets is not None and self.resets.held:
             self._diverge_control(segment.start, "the primary refused the connection", segment, *self.resets.held)
-        else:
-            self.ledger.keep(segment)
+        elif not self.ledger.keep_syn(segment, self):
+            self._forget_secondary_syn()
 
     def _note_secondary_syn(self, segment: Segment) -> None:
         number = serial_at(segment.start)
@@ -171,6 +172,7 @@ class TcpConnection(Streams):
         """Both sides sent their SYN: they are the same octet, whatever their numbers."""
         syn, self.secondary_syn = self.secondary_syn, None
         assert syn is not None
+        self.ledger.syn_is_decided(syn)
         self.syn_matched = True
         self._begin(self.primary_isns[-1])
         self._compare_options(self.primary_syns[-1] if self.primary_syns else None, syn)
@@ -178,9 +180,22 @@ class TcpConnection(Streams):
             self.ledger.throw_away(syn)
             return
         self._place_secondary_syn_data(syn)
+        for segment in self._take_primary_syns():
+            self._verified_syn(segment)
+
+    def _take_primary_syns(self) -> list[Segment]:
         syns, self.primary_syns = self.primary_syns, []
         for segment in syns:
-            self._verified_syn(segment)
+            self.ledger.syn_is_decided(segment)
+        return syns
+
+    def give_up(self) -> None:
+        """Forget the SYNs that wait, to make room: a guest without an answer sends its SYN again."""
+        for segment in self._take_primary_syns():
+            self.ledger.give_up_syn(segment)
+        if self.secondary_syn is not None:
+            self.ledger.give_up_syn(self.secondary_syn)
+            self.secondary_syn = self.secondary_isn = None
 
     def _compare_options(self, primary: Segment | None, secondary: Segment | None) -> None:
         """SYNs with different offers do not match: after a failover the client would be held to the other one."""
@@ -296,12 +311,11 @@ class TcpConnection(Streams):
     def renew(self, synchronised: bool) -> None:
         """A checkpoint is done. `synchronised`: the secondary now is the primary."""
         self.epoch = self.ledger.epoch
-        if not synchronised and self.floor.lost_input():
-            self.unsynchronised = self.ledger.settings.pass_unsynchronised
+        if not synchronised and self.floor.lost_input() and self.ledger.settings.pass_unsynchronised:
+            self.mark_unsynchronised()
         resets = self.resets.take_held() if self.resets is not None else []
-        for segment in self.take_held([*self.primary_syns, *resets]):
+        for segment in self.take_held([*self._take_primary_syns(), *resets]):
             self.ledger.release(segment)
-        self.primary_syns.clear()
         self._forget_secondary_syn()
         self.go_on_from_primary_end()
         self.syn_matched = bool(self.primary_isns)
@@ -316,10 +330,16 @@ class TcpConnection(Streams):
         self.floor.synchronise()
         self.secondary_end = self.primary_end
         self.unsynchronised = False
+        self.ledger.unsynchronised.discard(self)
+
+    def mark_unsynchronised(self) -> None:
+        self.unsynchronised = True
+        self.ledger.unsynchronised.add(self)
 
     def _forget_secondary_syn(self) -> None:
         """A SYN of the secondary that the primary's has not met matches nothing any more."""
         if self.secondary_syn is not None:
+            self.ledger.syn_is_decided(self.secondary_syn)
             self.ledger.throw_away(self.secondary_syn)
             self.secondary_syn = self.secondary_isn = None
 
