@@ -71,6 +71,11 @@ class Counters:
     not_ip_thrown_away: int = 0
     neighbour_passed: int = 0
     neighbour_thrown_away: int = 0
+    reassembled_primary: int = 0
+    reassembled_secondary: int = 0
+    overlapping_fragments: int = 0
+    fragment_limit_drops: int = 0
+    incomplete_fragments: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

@@ -4,7 +4,8 @@
    secondary would drop what the client sends, and the client would not know.
 2. While the secondary has no room for one segment, the ACK waits: the secondary says when it has.
 
-Window scale: RFC 7323 §2.  Where no SYN was seen the scale is unknown, and windows are left alone.
+Window scale: RFC 7323 §2.  Where no SYN was seen the scale is unknown, and windows are left alone.  So are ACKs
+behind IP options or extension headers: a source route changes what the checksum covers (RFC 8200 §8.1).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from colo_bridge.wire.serial import Position, serial_at
 
 _ONE_SEGMENT = 1_460
 _LARGEST = 0xFFFF
+_PLAIN_HEADERS = {4: 20, 6: 40}
 _WINDOW_AT = 14
 _WINDOW = struct.Struct("!H")
 _ACKNOWLEDGMENT = struct.Struct("!I")
@@ -43,7 +45,7 @@ class Windows:
 
     def note_primary(self, segment: Segment) -> None:
         """Work out the edge of a pure ACK."""
-        if self.primary_scale is not None and segment.ack is not None:
+        if self.primary_scale is not None and segment.ack is not None and _is_plain(segment):
             segment.edge = Position(segment.ack + (segment.window << self.primary_scale))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
@@ -67,7 +69,7 @@ class Windows:
         return limit is None or edge <= limit or limit - ack >= min(_ONE_SEGMENT, edge - ack)
 
     def narrowed(self, segment: Segment, ack: Position) -> bytes:
-        """The IPv4 packet of a pure ACK with this acknowledgment and no more window than both have."""
+        """The IP packet of a pure ACK with this acknowledgment and no more window than both have."""
         edge, scale = segment.edge, self.primary_scale
         assert edge is not None and scale is not None
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
@@ -77,3 +79,7 @@ class Windows:
         _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
+
+
+def _is_plain(segment: Segment) -> bool:
+    return segment.tcp - segment.ip == _PLAIN_HEADERS[segment.buffer[segment.ip] >> 4]
