@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
+from colo_bridge.kernel import links
 from colo_bridge.kernel.family import Family
 
 TAG_PREFIX = "colo-bridge:"
@@ -24,7 +25,6 @@ _LEGACY_TABLES = {
     Family.IPV4: Path("/proc/thread-self/net/ip_tables_names"),
     Family.IPV6: Path("/proc/thread-self/net/ip6_tables_names"),
 }
-_IPV6 = Path("/proc/sys/net/ipv6")
 _COMMAND_SECONDS = 30.0
 
 Variant = Literal["legacy", "nft"]
@@ -131,7 +131,7 @@ def refuse_missing(tables: Tables) -> None:
     if tables.family is not Family.IPV6:
         return
     try:
-        if not _IPV6.exists():
+        if not links.has_ipv6():
             raise KernelError("this kernel runs without IPv6")
         open_firewall(tables).list_tagged(TAG_PREFIX)
     except ColoBridgeError as error:

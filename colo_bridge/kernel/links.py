@@ -111,6 +111,11 @@ def set_down(name: str) -> None:
     change(name, state="down")
 
 
+def has_ipv6() -> bool:
+    """Whether this kernel runs with IPv6."""
+    return _IPV6.exists()
+
+
 def quiet(name: str) -> None:
     """No IPv6 of the host's own on this device: neither MLD nor DAD nor router solicitations."""
     with contextlib.suppress(ColoBridgeError):

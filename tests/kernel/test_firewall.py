@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from colo_bridge.errors import ColoBridgeError, OperatorError
-from colo_bridge.kernel import firewall
+from colo_bridge.kernel import firewall, links
 from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.firewall import TAG_PREFIX, Diversion, Listed, Placement, Tables, placement, tag_of
 from tests.kernel import rig
@@ -153,7 +153,7 @@ def test_kernel_without_the_tables_of_ipv6_is_refused_with_the_way_out(monkeypat
 
 
 def test_kernel_without_ipv6_is_refused_with_the_way_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(firewall, "_IPV6", tmp_path / "missing")
+    monkeypatch.setattr(links, "_IPV6", tmp_path / "missing")
     with pytest.raises(OperatorError, match=r"runs without IPv6.*`firewall.ipv6 = false`"):
         firewall.refuse_missing(Tables("nft", Family.IPV6))
 

@@ -9,7 +9,7 @@ import pytest
 
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
-from colo_bridge.kernel import bridge, firewall, links, nfqueue_messages, traffic
+from colo_bridge.kernel import bridge, links, nfqueue_messages, traffic
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.protection import NicProtection
@@ -360,7 +360,7 @@ def test_ipv6_is_dropped_on_both_sides_where_configured(backend, tmp_path):
 
 def test_host_without_ip6tables_is_told_to_do_without(tmp_path, monkeypatch):
     Host()
-    monkeypatch.setattr(firewall, "_IPV6", tmp_path / "missing")
+    monkeypatch.setattr(links, "_IPV6", tmp_path / "missing")
     before = kernel_state()
     with pytest.raises(OperatorError, match=r"firewall\.ipv6 = false"):
         armed(configuration(tmp_path, "auto"))
