@@ -42,8 +42,8 @@ class CompareConfig(_Section):
 
     timeout: Seconds = 3.0
     """Seconds that a packet may be held, or a secondary's byte stay uncompared."""
-    uncompared: Literal["drop", "pass"] = "drop"
-    """IPv6 and 802.1Q/802.1ad frames of the primary, which are not compared yet."""
+    tagged: Literal["drop", "pass"] = "drop"
+    """802.1Q and 802.1ad frames of the primary, which are not compared."""
     unsynchronised: Literal["pass", "hold"] = "pass"
     """TCP connections whose opening was not seen: pass and count, or compare from where both sides meet."""
 
@@ -79,7 +79,9 @@ class QueueConfig(_Section):
 
 class FirewallConfig(_Section):
     backend: Literal["auto", "legacy", "nft"] = "auto"
-    """Which iptables variant holds the diversion rules; auto follows the host's `iptables` command."""
+    """Which variant holds the diversion rules; auto follows the host's `iptables` and `ip6tables` commands."""
+    ipv6: bool = True
+    """Divert and compare IPv6 as well; false: that of both guests is dropped."""
 
 
 class CheckpointConfig(_Section):
