@@ -19,6 +19,7 @@ from tests import packets
 
 SECONDS = 20.0
 """Longer than anything here takes, on any machine."""
+COLO_BRIDGE = (sys.executable, "-m", "colo_bridge")
 _numbers = count(1)
 
 
@@ -40,11 +41,12 @@ class Peer:
 
     def receive(self) -> bytes:
         """The next message; raises EOFError."""
-        length = int.from_bytes(self._read(4), "big")
-        self.header_length = int.from_bytes(self._read(4), "big") if self._reads_word else 0
-        return self._read(length)
+        length = int.from_bytes(self.read(4), "big")
+        self.header_length = int.from_bytes(self.read(4), "big") if self._reads_word else 0
+        return self.read(length)
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """So many bytes of the stream; raises EOFError."""
         while len(self._received) < size:
             data = self.socket.recv(1 << 20)
             if not data:
@@ -76,7 +78,9 @@ def connect(address: str | tuple[str, int]) -> socket.socket:
 class Compare:
     """The process, with clients on the sockets that were asked for."""
 
-    def __init__(self, directory: Path, *options: str, notify: bool = True, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: Path, *options: str, notify: bool = True, command: tuple[str, ...] = COLO_BRIDGE
+    ) -> None:
         self.vnet = "--vnet-hdr" in options
         self.paths = {name: str(directory / name) for name in ("primary-in", "secondary-in", "out", "notify")}
         if not notify:
@@ -84,9 +88,7 @@ class Compare:
         addresses = [word for name, path in self.paths.items() for word in (f"--{name}", f"unix:{path}")]
         self.log_file = directory / "log"
         with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "colo_bridge", "compare", *addresses, *options], stderr=log
-            )
+            self.process = subprocess.Popen([*command, "compare", *addresses, *options], stderr=log)
         self.open: list[Peer] = []
 
     def connect(self, name: str) -> Peer:

@@ -34,6 +34,8 @@ from colo_bridge.wire.packet import MalformedPacket, parse_frame
 
 log = logging.getLogger(__name__)
 
+_REPORT_SIGNAL = signal.SIGUSR1
+_SIGNALS = (*STOP_SIGNALS, _REPORT_SIGNAL)
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _AGE = 1.0
@@ -60,8 +62,8 @@ class Sockets:
 
 def run(sockets: Sockets, settings: Settings) -> int:
     """Compare until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
-    # A signal that comes before the loop can stop in order waits until it can.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # A signal that comes before the loop can handle it waits until it can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with contextlib.ExitStack() as listening:
         service = QemuCompare(sockets, settings, listening)
         interpreter.prepare()
@@ -109,8 +111,8 @@ class QemuCompare:
         stopped = asyncio.Event()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stopped.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        loop.add_signal_handler(signal.SIGUSR1, self._report)
+        loop.add_signal_handler(_REPORT_SIGNAL, self._report)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         failed: asyncio.Future[None] = loop.create_future()
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         for each in self._sockets:
