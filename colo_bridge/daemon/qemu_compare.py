@@ -78,7 +78,7 @@ class QemuCompare:
         """`listening` takes the sockets away again; raises OperatorError if one cannot be had."""
         self._comparator = Comparator(settings)
         self._clock = Clock()
-        self._limits = journal.Limits()
+        self._limits = journal.Limits((*journal.LIMIT_COUNTERS, "out_lost_packets"))
         self._asked = False
         self._unknown_notifications = 0
 
@@ -138,7 +138,7 @@ class QemuCompare:
         while True:
             await asyncio.sleep(_AGE)
             self._comparator.age(self._clock.now())
-            for sentence in self._limits.reached(self._comparator.counters()):
+            for sentence in self._limits.reached(self.counters()):
                 log.warning("%s", sentence)
 
     # Packets.
