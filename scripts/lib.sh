@@ -7,7 +7,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run_packages=(iptables iproute2 libnetfilter-queue1 libnfnetlink0 procps kmod util-linux)
 build_packages=(python3 python3-venv python3-dev gcc libc6-dev libnetfilter-queue-dev libnfnetlink-dev ca-certificates)
 lab_packages=(vsftpd curl)
-test_packages=(systemd)
+test_packages=(systemd qemu-system-x86)
 
 say() { printf '%s\n' "colo-bridge: $*" >&2; }
 fail() { say "error: $*"; exit 2; }

@@ -19,6 +19,7 @@ from tests import packets
 
 SECONDS = 20.0
 """Longer than anything here takes, on any machine."""
+COLO_BRIDGE = (sys.executable, "-m", "colo_bridge")
 _numbers = count(1)
 
 
@@ -40,11 +41,12 @@ class Peer:
 
     def receive(self) -> bytes:
         """The next message; raises EOFError."""
-        length = int.from_bytes(self._read(4), "big")
-        self.header_length = int.from_bytes(self._read(4), "big") if self._reads_word else 0
-        return self._read(length)
+        length = int.from_bytes(self.read(4), "big")
+        self.header_length = int.from_bytes(self.read(4), "big") if self._reads_word else 0
+        return self.read(length)
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """So many bytes of the stream; raises EOFError."""
         while len(self._received) < size:
             data = self.socket.recv(1 << 20)
             if not data:
@@ -73,25 +75,17 @@ def connect(address: str | tuple[str, int]) -> socket.socket:
             time.sleep(0.005)
 
 
-class Compare:
-    """The process, with clients on the sockets that were asked for."""
+class Comparison:
+    """Clients of the sockets of a comparator, wherever they are."""
 
-    def __init__(self, directory: Path, *options: str, notify: bool = True, wrapper: tuple[str, ...] = ()) -> None:
-        self.vnet = "--vnet-hdr" in options
-        self.paths = {name: str(directory / name) for name in ("primary-in", "secondary-in", "out", "notify")}
-        if not notify:
-            del self.paths["notify"]
-        addresses = [word for name, path in self.paths.items() for word in (f"--{name}", f"unix:{path}")]
-        self.log_file = directory / "log"
-        with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "colo_bridge", "compare", *addresses, *options], stderr=log
-            )
+    vnet = False
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self.paths = paths
         self.open: list[Peer] = []
 
     def connect(self, name: str) -> Peer:
-        writes = self.vnet and name != "out"
-        peer = Peer(self.paths[name], vnet_words=(writes, self.vnet and name == "out"))
+        peer = Peer(self.paths[name], vnet_words=(self.vnet and name != "out", self.vnet and name == "out"))
         self.open.append(peer)
         return peer
 
@@ -99,6 +93,10 @@ class Compare:
         self.primary, self.secondary, self.out = (self.connect(name) for name in ("primary-in", "secondary-in", "out"))
         if "notify" in self.paths:
             self.notify = self.connect("notify")
+
+    def disconnect_all(self) -> None:
+        for peer in self.open:
+            peer.close()
 
     # What has happened, without sleeping.
 
@@ -128,6 +126,21 @@ class Compare:
         while (message := self.notify.receive()) != b"COLO_COMPARE_GET_XEN_INIT":
             messages.append(message)
         return messages
+
+
+class Compare(Comparison):
+    """A process of `colo-bridge compare`."""
+
+    def __init__(
+        self, directory: Path, *options: str, notify: bool = True, command: tuple[str, ...] = COLO_BRIDGE
+    ) -> None:
+        names = ("primary-in", "secondary-in", "out", *(["notify"] if notify else []))
+        super().__init__({name: str(directory / name) for name in names})
+        self.vnet = "--vnet-hdr" in options
+        addresses = [word for name, path in self.paths.items() for word in (f"--{name}", f"unix:{path}")]
+        self.log_file = directory / "log"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen([*command, "compare", *addresses, *options], stderr=log)
 
     def counters(self) -> dict[str, int]:
         """The counters in the log line that SIGUSR1 asks for."""
@@ -183,5 +196,4 @@ def comparing(*options: str, connected: bool = True, **arguments) -> Iterator[Co
         finally:
             compare.process.kill()
             compare.process.wait()
-            for peer in compare.open:
-                peer.close()
+            compare.disconnect_all()

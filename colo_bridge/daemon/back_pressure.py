@@ -2,9 +2,9 @@
 
 1. From `FULL` queued bytes on nothing more is read from the replicas, and the comparator's clock stands still: nothing
    is lost, and nothing diverges because of it. Below `ROOM` it goes on.
-2. Not for ever: QEMU writes to us and reads from us in one thread, and blocks while it writes, so each end could wait
-   for the other. After `PATIENCE` seconds in which the reader took nothing, the replicas are read again; what is
-   released above `FULL` is then lost, and counted, until the reader has come down to `ROOM`.
+2. Not for ever: QEMU writes to us and reads from us in one thread, and blocks while it writes, so each end would wait
+   for the other. Once a reader has taken nothing for `PATIENCE` seconds, the replicas wait for it no more: what is
+   released above `FULL` is then lost, and counted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from colo_bridge.wire.packet import Buffer
 
 log = logging.getLogger(__name__)
 
-FULL = 32 << 20
+FULL = 64 << 20
 ROOM = FULL // 2
-PATIENCE = 5.0
+PATIENCE = 2.0
 
 
 class BackPressure:
@@ -34,7 +34,7 @@ class BackPressure:
         self._feeds = feeds
         self._clock = clock
         self._stopped = False
-        self._losing = False
+        self._patient = True
         self._seen = 0
         self._seen_at = 0.0
         out.on_sent = self._sent
@@ -42,11 +42,11 @@ class BackPressure:
     def release(self, frames: Sequence[Buffer]) -> None:
         """Send these, or lose them."""
         out = self._out
-        if self._losing and out.queued_bytes > FULL:
+        if out.queued_bytes <= FULL or self._patient:
+            out.send(frames)
+        else:
             self.lost_packets += len(frames)
-            return
-        out.send(frames)
-        if out.queued_bytes > FULL and not self._stopped and not self._losing:
+        if out.queued_bytes > FULL and self._patient and not self._stopped:
             self._stop()
 
     def tick(self) -> None:
@@ -57,17 +57,12 @@ class BackPressure:
         if sent != self._seen:
             self._seen, self._seen_at = sent, now
         elif now - self._seen_at > PATIENCE:
-            log.error("%s: nothing was read for %g s: what is released is lost until it is", self._out.name, PATIENCE)
-            self._losing = True
+            log.error("%s: nothing was read for %g s: from now on what finds no room is lost", self._out.name, PATIENCE)
+            self._patient = False
             self._go_on()
 
     def _sent(self) -> None:
-        if self._out.queued_bytes > ROOM:
-            return
-        if self._losing:
-            log.warning("%s: read again; %d packets were lost so far", self._out.name, self.lost_packets)
-            self._losing = False
-        if self._stopped:
+        if self._stopped and self._out.queued_bytes <= ROOM:
             self._go_on()
 
     def _stop(self) -> None:

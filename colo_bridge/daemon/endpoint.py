@@ -20,8 +20,8 @@ from colo_bridge.errors import OperatorError
 log = logging.getLogger(__name__)
 
 _TCP = re.compile(r"\[([^]]+)\]:(\d{1,5})|([^:]+):(\d{1,5})")
-_BACKLOG = 1
-"""Clients that wait for the one that is being served to go."""
+_BACKLOG = 16
+"""Clients that may wait for the one that is being served to go."""
 
 
 @dataclass(frozen=True, slots=True)

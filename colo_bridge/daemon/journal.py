@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.wire.flow import describe_flow
@@ -42,13 +42,14 @@ def fields(divergence: Divergence) -> dict[str, object]:
 
 
 class Limits:
-    """Says which limits of the comparator were reached since the last look."""
+    """Says which limits were reached since the last look; each has a counter of what was dropped because of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = LIMIT_COUNTERS) -> None:
+        self._names = names
         self._seen: Counter[str] = Counter()
 
     def reached(self, counters: Mapping[str, int]) -> Iterator[str]:
-        for name in LIMIT_COUNTERS:
+        for name in self._names:
             count, seen = counters[name], self._seen[name]
             if count > seen:
                 self._seen[name] = count

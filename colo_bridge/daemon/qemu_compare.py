@@ -35,6 +35,8 @@ from colo_bridge.wire.packet import MalformedPacket
 
 log = logging.getLogger(__name__)
 
+_REPORT_SIGNAL = signal.SIGUSR1
+_SIGNALS = (*STOP_SIGNALS, _REPORT_SIGNAL)
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _AGE = 1.0
@@ -61,8 +63,8 @@ class Sockets:
 
 def run(sockets: Sockets, settings: Settings) -> int:
     """Compare until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
-    # A signal that comes before the loop can stop in order waits until it can.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # A signal that comes before the loop can handle it waits until it can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with contextlib.ExitStack() as listening:
         service = QemuCompare(sockets, settings, listening)
         interpreter.prepare()
@@ -77,7 +79,7 @@ class QemuCompare:
         """`listening` takes the sockets away again; raises OperatorError if one cannot be had."""
         self._comparator = Comparator(settings)
         self._clock = Clock()
-        self._limits = journal.Limits()
+        self._limits = journal.Limits((*journal.LIMIT_COUNTERS, "out_lost_packets"))
         self._asked = False
         self._unknown_notifications = 0
 
@@ -110,8 +112,8 @@ class QemuCompare:
         stopped = asyncio.Event()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stopped.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        loop.add_signal_handler(signal.SIGUSR1, self._report)
+        loop.add_signal_handler(_REPORT_SIGNAL, self._report)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         failed: asyncio.Future[None] = loop.create_future()
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         for each in self._sockets:
@@ -137,7 +139,7 @@ class QemuCompare:
         while True:
             await asyncio.sleep(_AGE)
             self._comparator.age(self._clock.now())
-            for sentence in self._limits.reached(self._comparator.counters()):
+            for sentence in self._limits.reached(self.counters()):
                 log.warning("%s", sentence)
 
     # Packets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def feed(decoder: FrameDecoder, data: bytes, cuts: list[int]) -> list[tuple[byte
     """Whole messages with their words, and Ethernet frames; the stream comes in pieces."""
     found = []
     bounds = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         rest = data[begin:end]
         while rest:
             room = decoder.room()
