@@ -71,6 +71,9 @@ class Counters:
     not_ip_thrown_away: int = 0
     neighbour_passed: int = 0
     neighbour_thrown_away: int = 0
+    passthrough_packets: int = 0
+    passthrough_bytes: int = 0
+    passthrough_thrown_away: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

@@ -70,6 +70,10 @@ class Ledger:
         counters.released_packets += 1
         counters.released_bytes += length
 
+    def exempt(self, token: Token, length: int) -> None:
+        """Let a packet leave that is not compared at all; the caller has counted why."""
+        self.pass_on(token, length)
+
     def hold(self, item: Item) -> bool:
         """Keep a packet waiting; False: the limit is reached, and the packet was dropped instead."""
         held = self.held

@@ -112,7 +112,7 @@ class Streams:
     def _hold_never_compared(self, segment: Segment) -> None:
         if self.ledger.settings.pass_unsynchronised:
             self.ledger.counters.unverified_packets += 1
-            self.ledger.release(segment)
+            self.ledger.exempt(segment.token, segment.length)
         elif self.ledger.hold(segment):
             segment.retain()
             self.never_compared.append(segment)

@@ -24,6 +24,7 @@ from colo_bridge.daemon.control import ControlServer
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
+from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
@@ -45,7 +46,8 @@ class Service:
     """Everything between the kernel boundary and the operator, for one guest."""
 
     def __init__(self, config: Config) -> None:
-        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status()})
+        self._rules = PassthroughRules(config.passthrough)
+        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status(), **self._rules.verbs()})
         self._config = config
         self._notifier = Notifier()
         self._provider = CommandProvider(config.guest, config.checkpoint)
@@ -78,6 +80,7 @@ class Service:
         """Serve armed NICs until SIGTERM or SIGINT."""
         self._protections = [protection for _, protection in protections]
         self._paths = [self._data_path(protection) for protection in self._protections]
+        self._rules.serve([path.comparator.passthrough for path in self._paths])
         self._guard = Guard(protections)
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
@@ -240,6 +243,7 @@ class Service:
                 "failed": checkpoints.failed,
             },
             "unsynchronised_connections": self._unsynchronised(),
+            "passthrough": self._rules.counters(),
         }
 
 

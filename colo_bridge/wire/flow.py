@@ -8,6 +8,8 @@ tags, protocol), so that none of them is ever equal to a connection's.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from colo_bridge.wire.packet import Buffer
 
@@ -53,6 +55,37 @@ def is_connection(key: bytes) -> bool:
     return len(key) % 4 == 0
 
 
+@dataclass(frozen=True, slots=True)
+class FlowParts:
+    """What a key says, the sender first; a flow without ports has None."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int | None
+    destination_port: int | None
+    vlans: tuple[int, ...]
+
+
+def parts_of_flow(key: bytes) -> FlowParts:
+    """Take the key of a connection or of a datagram flow apart."""
+    if is_connection(key):
+        protocol, start, size = TCP, 0, address_bytes(key)
+    else:
+        protocol, start, size = key[1], _PREFIX, _ADDRESSES[key[0] >> 4] // 2
+    middle, ports = start + size, start + 2 * size
+    has_ports = protocol in (TCP, UDP)
+    tags = ports + _PORTS if has_ports else ports
+    return FlowParts(
+        protocol,
+        key[start:middle],
+        key[middle:ports],
+        int.from_bytes(key[ports : ports + 2], "big") if has_ports else None,
+        int.from_bytes(key[ports + 2 : tags], "big") if has_ports else None,
+        tuple(_identifiers(key[tags:])),
+    )
+
+
 def describe_flow(key: bytes) -> str:
     """`10.0.0.2:80 > 10.0.0.9:5000` of a connection, addresses and protocol of another flow, and the VLANs."""
     if is_connection(key):
@@ -80,4 +113,8 @@ def _endpoint(address: bytes, port: bytes) -> str:
 
 
 def _vlans(tags: bytes) -> str:
-    return "".join(f" vlan {int.from_bytes(tags[at + 2 : at + TAG], 'big')}" for at in range(0, len(tags), TAG))
+    return "".join(f" vlan {identifier}" for identifier in _identifiers(tags))
+
+
+def _identifiers(tags: bytes) -> Iterator[int]:
+    return (int.from_bytes(tags[at + 2 : at + TAG], "big") for at in range(0, len(tags), TAG))
