@@ -37,9 +37,10 @@ class Comparator:
         "revised",
     )
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, ledger: Ledger | None = None) -> None:
+        """`ledger`: books of another kind, made with the same settings."""
         self._settings = settings if settings is not None else Settings()
-        self._ledger = Ledger(self._settings)
+        self._ledger = ledger if ledger is not None else Ledger(self._settings)
         self._counters = self._ledger.counters
         self._table = Table(self._settings, self._counters)
         self._flows = self._table.flows

@@ -74,6 +74,13 @@ class Counters:
     passthrough_packets: int = 0
     passthrough_bytes: int = 0
     passthrough_thrown_away: int = 0
+    observed_packets: int = 0
+    observed_bytes: int = 0
+    observed_equal_packets: int = 0
+    observed_equal_bytes: int = 0
+    observed_unequal_packets: int = 0
+    observed_unequal_bytes: int = 0
+    observed_uncompared_packets: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

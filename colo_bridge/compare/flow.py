@@ -15,7 +15,7 @@ from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 class TcpFlow:
     """One pair of addresses and ports; `primary` and `secondary` say where each side stands."""
 
-    __slots__ = ("active", "epoch", "flow", "ledger", "opened_by", "primary", "secondary")
+    __slots__ = ("active", "epoch", "flow", "ledger", "opened_by", "primary", "reported", "secondary")
 
     def __init__(self, flow: bytes, ledger: Ledger, now: float) -> None:
         self.flow = flow
@@ -23,6 +23,7 @@ class TcpFlow:
         self.active = now
         self.epoch = ledger.epoch
         self.opened_by: Opener | None = None
+        self.reported = False
         self.primary: TcpConnection | None = None
         self.secondary: TcpConnection | None = None
 

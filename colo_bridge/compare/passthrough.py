@@ -88,7 +88,7 @@ class Passthrough:
         # Through the books, because packets may still wait in a connection that both sides have left.
         for owner in {item.owner: None for queue in (ledger.held, ledger.waiting) for item in queue}:
             if isinstance(owner, TcpConnection | DatagramFlow) and owner.flow in matching:
-                owner.renew(False)
+                ledger.abandon(owner)
         self._count(rule, counters.released_packets - packets, counters.released_bytes - size)
 
     # Packets.

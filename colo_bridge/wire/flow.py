@@ -22,7 +22,7 @@ ICMP, TCP, UDP, ICMPV6, CUT_SHORT = 1, 6, 17, 58, 255
 _PREFIX = 2
 _ADDRESSES = {4: 8, 6: 32}
 _PORTS = 4
-_NAMES = {UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
+_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
 
 
 def datagram_flow(family: int, protocol: int, addresses: Buffer, ports: Buffer = b"") -> bytes:
@@ -94,8 +94,11 @@ def describe_flow(key: bytes) -> str:
         return _endpoints(key[:ports], key[ports : ports + _PORTS]) + _vlans(key[ports + _PORTS :])
     tags = len(key) - TAG * (key[0] & 0x0F)
     ports = _PREFIX + _ADDRESSES[key[0] >> 4]
-    protocol = _NAMES.get(key[1], f"protocol {key[1]}")
-    return f"{_endpoints(key[_PREFIX:ports], key[ports:tags])} {protocol}" + _vlans(key[tags:])
+    return f"{_endpoints(key[_PREFIX:ports], key[ports:tags])} {describe_protocol(key[1])}" + _vlans(key[tags:])
+
+
+def describe_protocol(number: int) -> str:
+    return _NAMES.get(number, f"protocol {number}")
 
 
 def _endpoints(addresses: bytes, ports: bytes) -> str:
