@@ -7,11 +7,12 @@ problem is always one sentence that names the key (`load` raises OperatorError).
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from colo_bridge.errors import OperatorError
 
@@ -19,6 +20,39 @@ DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
 Argument = Annotated[str, Field(min_length=1)]
+
+MOST_PASSTHROUGH_RULES = 64
+"""In the configuration and added later, together."""
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
+_HIGHEST_PROTOCOL = 254
+
+
+def _protocol(value: object) -> object:
+    """A protocol by its name or its number (IANA)."""
+    number = _PROTOCOLS.get(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _HIGHEST_PROTOCOL:
+        raise ValueError(f"{value!r} is no protocol: {', '.join(_PROTOCOLS)}, or a number up to {_HIGHEST_PROTOCOL}")
+    return number
+
+
+def _prefix(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+def _ports(value: object) -> object:
+    """A port, or the first and the last one with a hyphen between them."""
+    first, hyphen, last = str(value).partition("-")
+    ports = [first, last] if hyphen else [first, first]
+    if not all(port.isascii() and port.isdigit() and int(port) <= 65_535 for port in ports):
+        raise ValueError(f"{value!r} is no port (up to 65535) and no range like 5000-5999")
+    if int(ports[0]) > int(ports[1]):
+        raise ValueError(f"the range {value} is reversed")
+    return str(value)
+
+
+Prefix = Annotated[str, AfterValidator(_prefix)]
+Ports = Annotated[str, BeforeValidator(_ports)]
 
 
 class _Section(BaseModel):
@@ -40,12 +74,50 @@ class NicConfig(_Section):
 class CompareConfig(_Section):
     """What is compared, and how long a difference in pace is tolerated."""
 
+    mode: Literal["enforce", "observe"] = "enforce"
+    """Hold packets until they match, or let everything leave at once, compare it behind that and only report."""
     timeout: Seconds = 3.0
     """Seconds that a packet may be held, or a secondary's byte stay uncompared."""
     tagged: Literal["drop", "pass"] = "drop"
     """802.1Q and 802.1ad frames of the primary, which are not compared."""
     unsynchronised: Literal["pass", "hold"] = "pass"
     """TCP connections whose opening was not seen: pass and count, or compare from where both sides meet."""
+
+
+class PassthroughConfig(_Section):
+    """Traffic of the guest that is left out of the comparison: all keys that are given must fit."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    protocol: Annotated[int, BeforeValidator(_protocol)] | None = None
+    """`tcp`, `udp`, `icmp`, `icmpv6` or a number."""
+    guest_address: Prefix | None = None
+    """Prefix that the guest's address is in."""
+    peer_address: Prefix | None = None
+    """Prefix that the address of whom it speaks to is in."""
+    guest_ports: Ports | None = None
+    """The guest's port, or a range like `5000-5999`."""
+    peer_ports: Ports | None = None
+    """The port of whom it speaks to."""
+    opened_by: Literal["client", "guest"] | None = None
+    """Who sent the first SYN of a TCP connection."""
+    vlan: Annotated[int, Field(ge=1, le=4_094)] | None = None
+    """VLAN identifier of one of the frame's tags."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> PassthroughConfig:
+        if not self.model_dump(exclude={"name"}, exclude_none=True):
+            raise ValueError(f"the rule {self.name!r} names no traffic: it would leave out everything")
+        for key in ("guest_ports", "peer_ports"):
+            if getattr(self, key) is not None and self.protocol not in (None, _PROTOCOLS["tcp"], _PROTOCOLS["udp"]):
+                raise ValueError(f"{key} needs the protocol tcp or udp")
+        families = {
+            ipaddress.ip_network(prefix).version for prefix in (self.guest_address, self.peer_address) if prefix
+        }
+        if len(families) > 1:
+            raise ValueError("guest_address and peer_address are of different families")
+        if self.opened_by is not None and self.protocol != _PROTOCOLS["tcp"]:
+            raise ValueError("opened_by needs the protocol tcp")
+        return self
 
 
 class LimitsConfig(_Section):
@@ -108,12 +180,14 @@ class Config(_Section):
     queue: QueueConfig = QueueConfig()
     firewall: FirewallConfig = FirewallConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    passthrough: Annotated[tuple[PassthroughConfig, ...], Field(max_length=MOST_PASSTHROUGH_RULES)] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Config:
         _refuse_repeats("name", [nic.name for nic in self.nic])
         _refuse_repeats("queue", [str(nic.queue) for nic in self.nic])
         _refuse_repeats("port", [port for nic in self.nic for port in (nic.primary_port, nic.secondary_port)])
+        _refuse_repeats("name", [rule.name for rule in self.passthrough], "passthrough")
         return self
 
     @property
@@ -125,10 +199,22 @@ class Config(_Section):
         return Path(self.run_dir) / f"{self.guest}.json"
 
 
-def _refuse_repeats(what: str, values: list[str]) -> None:
+def _refuse_repeats(what: str, values: list[str], table: str = "nic") -> None:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{what} {value!r} is used twice in [[nic]]")
+            raise ValueError(f"{what} {value!r} is used twice in [[{table}]]")
+
+
+def _for_observation(config: Config) -> Config:
+    """The configuration of a daemon that must never hold traffic up, whatever becomes of it."""
+    if config.compare.mode != "observe":
+        return config
+    return config.model_copy(
+        update={
+            "compare": config.compare.model_copy(update={"uncompared": "pass", "unsynchronised": "pass"}),
+            "queue": config.queue.model_copy(update={"bypass_when_dead": True, "accept_when_full": True}),
+        }
+    )
 
 
 def load(path: Path) -> Config:
@@ -149,9 +235,17 @@ def parse(text: str, source: str = "configuration") -> Config:
     except tomllib.TOMLDecodeError as error:
         raise OperatorError(f"{source} is not valid TOML: {error}") from error
     try:
-        return Config.model_validate(_tuples(document))
+        return _for_observation(Config.model_validate(_tuples(document)))
     except ValidationError as error:
         raise OperatorError(f"{source}: {_sentence(error)}") from error
+
+
+def parse_passthrough(rule: object) -> PassthroughConfig:
+    """Check a passthrough rule that does not stand in a file; raises OperatorError with one sentence."""
+    try:
+        return PassthroughConfig.model_validate(rule)
+    except ValidationError as error:
+        raise OperatorError(f"passthrough rule: {_sentence(error, 'passthrough')}") from error
 
 
 def _tuples(value: object) -> object:
@@ -163,12 +257,12 @@ def _tuples(value: object) -> object:
     return value
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, section: str = "") -> str:
     # A misspelt key is often reported as missing as well; the misspelling is the better news.
     first = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     where = _path(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where}{_nearest(first['loc'])}"
+        return f"unknown key {where}{_nearest((section, *first['loc']) if section else first['loc'])}"
     if first["type"] == "missing":
         return f"key {where} is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -196,5 +290,6 @@ def _known_keys(section: list[str]) -> list[str]:
         "queue": QueueConfig,
         "firewall": FirewallConfig,
         "checkpoint": CheckpointConfig,
+        "passthrough": PassthroughConfig,
     }
     return list((sections[section[0]] if section else Config).model_fields)

@@ -22,5 +22,5 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def check(options: argparse.Namespace) -> int:
     config = load(options.file)
-    print(toml.dump(config.model_dump()), end="")
+    print(toml.dump(config.model_dump(exclude_none=True)), end="")
     return 0

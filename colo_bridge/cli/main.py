@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from colo_bridge import __version__
-from colo_bridge.cli import check, cleanup, compare, lab, run, status
+from colo_bridge.cli import check, cleanup, compare, lab, passthrough, run, status
 from colo_bridge.errors import ColoBridgeError
 
 Handler = Callable[[argparse.Namespace], int]
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (run, check, status, cleanup, compare, lab):
+    for group in (run, check, status, passthrough, cleanup, compare, lab):
         group.add_parser(subparsers)
     return parser
 

@@ -16,6 +16,8 @@ from colo_bridge.compare.flow import TcpFlow
 from colo_bridge.compare.fragments import PrimaryFragments, SecondaryFragments
 from colo_bridge.compare.item import Owner, Token
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.passthrough import Passthrough
+from colo_bridge.compare.rule import PassthroughFlow, opener_of
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
 from colo_bridge.compare.tcp import TcpConnection
@@ -33,18 +35,21 @@ class Comparator:
         "_table",
         "divergences",
         "dropped",
+        "passthrough",
         "released",
         "revised",
     )
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, ledger: Ledger | None = None) -> None:
+        """`ledger`: books of another kind, made with the same settings."""
         self._settings = settings if settings is not None else Settings()
-        self._ledger = Ledger(self._settings)
+        self._ledger = ledger if ledger is not None else Ledger(self._settings)
         self._counters = self._ledger.counters
         self._table = Table(self._ledger)
         self._flows = self._table.flows
         self._primary_fragments = PrimaryFragments(self._ledger)
         self._secondary_fragments = SecondaryFragments(self._ledger)
+        self.passthrough = Passthrough(self._table, self._ledger)
         self.released: list[Token] = self._ledger.released
         self.revised: list[tuple[Token, bytes]] = self._ledger.revised
         self.dropped: list[Token] = self._ledger.dropped
@@ -71,7 +76,7 @@ class Comparator:
             else:
                 connection = self._connection_of_primary(flow, packet, now)
             if connection is None:
-                self._ledger.drop(token)
+                self._primary_outside(packet.connection, token, packet.end - packet.ip)
             elif connection.unsynchronised:
                 self._primary_unsynchronised(connection, packet, token)
             else:
@@ -96,7 +101,9 @@ class Comparator:
                 connection: TcpConnection | None = flow.secondary
             else:
                 connection = self._connection_of_secondary(flow, packet, now)
-            if connection is None or connection.unsynchronised:
+            if connection is None:
+                self._secondary_outside(packet.connection, packet.end - packet.ip)
+            elif connection.unsynchronised:
                 self._secondary_is_of_no_use(packet.end - packet.ip)
             else:
                 connection.from_secondary(packet, now)
@@ -185,22 +192,38 @@ class Comparator:
         return tcp.connection_of_secondary(packet) if tcp is not None else None
 
     def _tcp_flow(self, flow: object, packet: TcpPacket, now: float) -> TcpFlow | None:
-        """The flow, made if it is new; None: the table is full."""
+        """The flow, made if it is new; None: a rule leaves it out, or the table is full."""
+        if isinstance(flow, PassthroughFlow):
+            flow.note(packet, now)
+            return None
+        opened_by = opener_of(packet)
         if isinstance(flow, TcpFlow):
             flow.active = now
             flow.catch_up()
-            return flow
+            return None if opened_by is not None and self.passthrough.takes_over(flow, opened_by) else flow
+        if self.passthrough.takes(packet.connection, opened_by, now):
+            return None
         new = TcpFlow(packet.connection, self._ledger, now)
+        new.opened_by = opened_by
         if self._table.add(packet.connection, new):
             return new
         self._counters.connection_limit_drops += 1
         return None
 
+    def _primary_outside(self, key: bytes, token: Token, length: int) -> None:
+        """A packet of a flow that is not compared: a rule leaves it out, or there is no room for it."""
+        if not self.passthrough.primary(key, token, length):
+            self._ledger.drop(token)
+
+    def _secondary_outside(self, key: bytes, length: int) -> None:
+        self.passthrough.secondary(key, length)
+        self._secondary_is_of_no_use(length)
+
     def _primary_unsynchronised(self, connection: TcpConnection, packet: TcpPacket, token: Token) -> None:
         """A connection whose opening was not seen passes, and is counted."""
         self._counters.unsynchronised_packets += 1
         connection.note_primary(packet)
-        self._ledger.pass_on(token, packet.end - packet.ip)
+        self._ledger.exempt(token, packet.end - packet.ip)
 
     def _secondary_is_of_no_use(self, length: int) -> None:
         self._counters.thrown_away_packets += 1
@@ -212,7 +235,7 @@ class Comparator:
             self._counters.primary_bytes += packet.length
             flow = self._datagram_flow(packet, now)
             if flow is None:
-                self._ledger.drop(token)
+                self._primary_outside(packet.flow, token, packet.length)
             elif isinstance(packet, CutShort):
                 flow.cut_short(packet, token, now)
             else:
@@ -222,10 +245,10 @@ class Comparator:
             self._primary_fragment(packet, token, now)
         elif packet is NotCompared.NOT_IP:
             self._counters.not_ip_passed += 1
-            self._ledger.pass_on(token, 0)
+            self._ledger.exempt(token, 0)
         elif packet is NotCompared.NEIGHBOUR:
             self._counters.neighbour_passed += 1
-            self._ledger.pass_on(token, 0)
+            self._ledger.exempt(token, 0)
         else:
             self._uncompared(token)
 
@@ -241,7 +264,7 @@ class Comparator:
     def _uncompared(self, token: Token) -> None:
         self._counters.uncompared_packets += 1
         if self._settings.pass_uncompared:
-            self._ledger.pass_on(token, 0)
+            self._ledger.exempt(token, 0)
         else:
             self._ledger.drop(token)
 
@@ -251,7 +274,7 @@ class Comparator:
             self._counters.secondary_bytes += packet.length
             flow = self._datagram_flow(packet, now)
             if flow is None:
-                self._secondary_is_of_no_use(packet.length)
+                self._secondary_outside(packet.flow, packet.length)
             else:
                 flow.from_secondary(packet, now)
         elif isinstance(packet, Fragment):
@@ -276,6 +299,11 @@ class Comparator:
         if isinstance(flow, DatagramFlow):
             flow.active = now
             return flow
+        if isinstance(flow, PassthroughFlow):
+            flow.active = now
+            return None
+        if self.passthrough.takes(packet.flow, None, now):
+            return None
         new = DatagramFlow(packet.flow, self._ledger, now)
         if self._table.add(packet.flow, new):
             return new

@@ -61,12 +61,13 @@ class _Index:
 class DatagramFlow:
     """One flow of datagrams, both sides."""
 
-    __slots__ = ("_diverged_in", "active", "flow", "ledger", "primary", "secondary")
+    __slots__ = ("_diverged_in", "active", "flow", "ledger", "primary", "reported", "secondary")
 
     def __init__(self, flow: bytes, ledger: Ledger, now: float) -> None:
         self.flow = flow
         self.ledger = ledger
         self.active = now
+        self.reported = False
         self.primary = _Index()
         self.secondary = _Index()
         self._diverged_in: int | None = None
@@ -142,6 +143,11 @@ class DatagramFlow:
             self.ledger.release(item)
         for item in self.secondary.take_all():
             self.ledger.throw_away(item)
+
+    def go_on(self) -> None:
+        """What waits is given up; what comes is compared."""
+        self.renew(False)
+        self._diverged_in = None
 
     def why_silent(self, item: Item) -> Divergence:
         assert isinstance(item, WaitingDatagram)

@@ -78,6 +78,16 @@ class Counters:
     overlapping_fragments: int = 0
     fragment_limit_drops: int = 0
     incomplete_fragments: int = 0
+    passthrough_packets: int = 0
+    passthrough_bytes: int = 0
+    passthrough_thrown_away: int = 0
+    observed_packets: int = 0
+    observed_bytes: int = 0
+    observed_equal_packets: int = 0
+    observed_equal_bytes: int = 0
+    observed_unequal_packets: int = 0
+    observed_unequal_bytes: int = 0
+    observed_uncompared_packets: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.rule import Opener
 from colo_bridge.compare.tcp import TcpConnection
 from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 
@@ -14,13 +15,15 @@ from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 class TcpFlow:
     """One pair of addresses and ports; `primary` and `secondary` say where each side stands."""
 
-    __slots__ = ("active", "epoch", "flow", "ledger", "primary", "secondary")
+    __slots__ = ("active", "epoch", "flow", "ledger", "opened_by", "primary", "reported", "secondary")
 
     def __init__(self, flow: bytes, ledger: Ledger, now: float) -> None:
         self.flow = flow
         self.ledger = ledger
         self.active = now
         self.epoch = ledger.epoch
+        self.opened_by: Opener | None = None
+        self.reported = False
         self.primary: TcpConnection | None = None
         self.secondary: TcpConnection | None = None
 

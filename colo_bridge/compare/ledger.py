@@ -12,7 +12,7 @@ from __future__ import annotations
 from weakref import WeakSet
 
 from colo_bridge.compare.decisions import Counters, Divergence
-from colo_bridge.compare.item import HalfOpen, Item, Token, Tokens
+from colo_bridge.compare.item import HalfOpen, Item, Owner, Token, Tokens
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
 
@@ -95,6 +95,14 @@ class Ledger:
         self.released.append(token)
         counters.released_packets += 1
         counters.released_bytes += length
+
+    def exempt(self, token: Token, length: int) -> None:
+        """Let a packet leave that is not compared at all; the caller has counted why."""
+        self.pass_on(token, length)
+
+    def abandon(self, owner: Owner) -> None:
+        """What waits in a flow is not compared any more: the primary's leaves, the secondary's is forgotten."""
+        owner.renew(False)
 
     def hold(self, item: Item) -> bool:
         """Keep a packet waiting; False: the limit is reached, and the packet was dropped instead."""
@@ -212,6 +220,10 @@ class Ledger:
         if not self.latched:
             self.latched = True
             self.counters.checkpoint_requests += 1
+
+    def goes_on_behind(self, _item: Item, _divergence: Divergence, /) -> bool:
+        """Whether unequal bytes in a primary packet are only noted, and the comparison goes on behind it."""
+        return False
 
     def check_timeout(self, now: float) -> None:
         """Report the oldest packet that waits for longer than the compare timeout."""

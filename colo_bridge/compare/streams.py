@@ -171,9 +171,13 @@ class Streams:
                 if end <= ours.data_end and end <= theirs.data_end:
                     if not ours.same_bytes(theirs, cursor, end):
                         self._diverge_content(ours, theirs, cursor, end)
-                        break
+                        if self.diverged:
+                            break
+                        end = ours.end
                 elif not self._same_up_to_fin(ours, theirs, cursor):
-                    break
+                    if self.diverged:
+                        break
+                    end = ours.end
                 self.cursor = cursor = end
             if ours.end <= end:
                 del primary[0]
@@ -256,6 +260,8 @@ class Streams:
         common = min(ours.data_end, theirs.data_end)
         if common > start and not ours.same_bytes(theirs, start, common):
             self._diverge_content(ours, theirs, start, common)
+            if not self.diverged and ours.flags & FIN:
+                self.finished = True
             return False
         if ours.data_end != theirs.data_end:
             self.cursor = common
@@ -283,23 +289,24 @@ class Streams:
     # Divergence, timeout and checkpoint.
 
     def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
-        self.cursor = at = Position(ours.first_difference(theirs, start, end))
+        at = Position(ours.first_difference(theirs, start, end))
         one, other = ours.byte_at(at), theirs.byte_at(at)
-        self._diverge(
-            Divergence(
-                Reason.CONTENT,
-                self.flow,
-                f"the primary sent 0x{one:02x}, the secondary 0x{other:02x}",
-                serial_at(at),
-                self._stream_offset(at),
-                ours.data_end - ours.data_start,
-                theirs.data_end - theirs.data_start,
-                one,
-                other,
-                ours.packet(),
-                theirs.packet(),
-            )
+        divergence = Divergence(
+            Reason.CONTENT,
+            self.flow,
+            f"the primary sent 0x{one:02x}, the secondary 0x{other:02x}",
+            serial_at(at),
+            self._stream_offset(at),
+            ours.data_end - ours.data_start,
+            theirs.data_end - theirs.data_start,
+            one,
+            other,
+            ours.packet(),
+            theirs.packet(),
         )
+        if not self.ledger.goes_on_behind(ours, divergence):
+            self.cursor = at
+            self._diverge(divergence)
 
     def _diverge_control(self, at: int, detail: str, *shown: Segment) -> None:
         """`shown`: the segments at hand; the first of each side is the evidence."""

@@ -15,8 +15,9 @@ from itertools import islice
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.flow import TcpFlow
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.rule import PassthroughFlow
 
-Flow = TcpFlow | DatagramFlow
+Flow = TcpFlow | DatagramFlow | PassthroughFlow
 
 _AGEING_LOOKS = 64
 """Flows that ageing looks at in each queue, at most; at more in a large table."""
@@ -53,14 +54,14 @@ class Table:
             for key, flow in self._oldest(queue, max(_AGEING_LOOKS, len(queue) // 256)):
                 limit = self._settings.closing_idle if flow.short_lived else self._settings.established_idle
                 if flow.idle and now - flow.active > limit:
-                    self._forget(key)
+                    self.forget(key)
                     self._counters.connections_expired += 1
 
     def _evict(self, now: float) -> bool:
         victim = self._first_idle(self._closing, True) or self._half_open(now) or self._first_idle(self._open, False)
         if victim is None:
             return False
-        self._forget(victim)
+        self.forget(victim)
         self._counters.connections_evicted += 1
         return True
 
@@ -90,7 +91,7 @@ class Table:
             (self._closing if flow.closing else self._open)[key] = None
             yield key, flow
 
-    def _forget(self, key: bytes) -> None:
+    def forget(self, key: bytes) -> None:
         del self.flows[key]
         self._closing.pop(key, None)
         self._open.pop(key, None)

@@ -322,6 +322,15 @@ class TcpConnection(Streams):
         if synchronised:
             self._synchronise()
 
+    def go_on(self) -> None:
+        """What waits of the primary is given up; what the secondary sent behind it is still to be compared."""
+        uncompared, self.uncompared = self.uncompared, []
+        end = self.secondary_end
+        self.renew(False)
+        self.uncompared, self.secondary_end = uncompared, end
+        if self.cursor is not None:
+            self._decide_below_cursor()
+
     def _synchronise(self) -> None:
         self.secondary_followed = self.primary_followed
         self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None

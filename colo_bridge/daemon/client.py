@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ MOST_BYTES = 16 << 20
 """An answer longer than this comes from something that is not our daemon."""
 
 
-def ask(path: Path, verb: str, timeout: float = 5.0) -> dict[str, Any]:
-    """The daemon's `result` for a verb; `timeout` is in seconds.
+def ask(path: Path, verb: str, timeout: float = 5.0, arguments: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """The daemon's `result` for a verb with its arguments; `timeout` is in seconds.
 
     Raises OperatorError when no daemon listens or we may not talk to it, PeerError
     when it does not answer in time, refuses the verb or answers in a language that is not ours.
     """
     try:
-        line = _exchange(path, json.dumps({"verb": verb}).encode() + b"\n", timeout)
+        line = _exchange(path, json.dumps({"verb": verb, **(arguments or {})}).encode() + b"\n", timeout)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise OperatorError(f"no daemon listens at {path}", "start one with colo-bridge run FILE") from error
     except PermissionError as error:

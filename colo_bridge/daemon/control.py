@@ -1,7 +1,9 @@
 """The control socket: one JSON object a line in, one out, for root and ourselves only.
 
-{"verb": "status"}   →   {"ok": true, "result": …}
-anything wrong       →   {"ok": false, "error": "one sentence"}
+{"verb": "status", …}   →   {"ok": true, "result": …}
+anything wrong          →   {"ok": false, "error": "one sentence"}
+
+What stands beside the verb are its arguments.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ CLIENT_LIMIT = 16
 """Connections served at once."""
 IDLE_SECONDS = 30.0
 """How long a client may be silent, or leave an answer unread."""
+
+LOOKS = frozenset(("status", "passthrough-list"))
+"""Verbs that change nothing, and are not logged."""
+_LOGGED_CHARACTERS = 500
 
 Verb = Callable[[dict[str, object]], object]
 
@@ -116,8 +122,8 @@ class ControlServer:
         try:
             request = _parse(line)
             verb = self._verbs[_verb_name(request, self._verbs)]
-            if request["verb"] != "status":
-                log.info("control socket: %s by uid %d", request["verb"], uid)
+            if request["verb"] not in LOOKS:
+                log.info("control socket: %s by uid %d", _describe(request), uid)
             return {"ok": True, "result": verb(request)}
         except ColoBridgeError as error:
             return _failure(str(error))
@@ -139,6 +145,13 @@ def _parse(line: bytes) -> dict[str, object]:
     if not isinstance(request, dict):
         raise PeerError("the request is not a JSON object")
     return request
+
+
+def _describe(request: Mapping[str, object]) -> str:
+    """The verb and its arguments, on one line of bounded length."""
+    arguments = {key: value for key, value in request.items() if key != "verb"}
+    text = f" {json.dumps(arguments)}" if arguments else ""
+    return f"{request['verb']}{text[:_LOGGED_CHARACTERS]}"
 
 
 def _verb_name(request: Mapping[str, object], verbs: Mapping[str, Verb]) -> str:

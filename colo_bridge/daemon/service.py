@@ -16,6 +16,7 @@ from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence, Reason
+from colo_bridge.compare.observer import Observer
 from colo_bridge.compare.settings import Settings
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
@@ -24,8 +25,11 @@ from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
+from colo_bridge.daemon.rate import RateLimit
+from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.rewrite.limits import RewriteLimits
+from colo_bridge.rewrite.paced import PacedRewriter
 from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
@@ -36,14 +40,19 @@ _CURE = 0.01
 """Seconds after which, and between, looks for ACKs that the floor holds."""
 _AGE = 1.0
 """Seconds between two looks for idle connections and reached limits."""
+_OBSERVED_LINES, _OBSERVED_SECONDS = 20, 60.0
+"""Divergences that are logged in observe mode, in so many seconds."""
 
 
 class Service:
     """Everything between the kernel boundary and the operator, for one guest."""
 
     def __init__(self, config: Config) -> None:
-        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status()})
+        self._rules = PassthroughRules(config.passthrough)
+        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status(), **self._rules.verbs()})
         self._config = config
+        self._observes = config.compare.mode == "observe"
+        self._observed_lines = RateLimit(_OBSERVED_LINES, _OBSERVED_SECONDS)
         self._notifier = Notifier()
         self._provider = CommandProvider(config.guest, config.checkpoint)
         self._coordinator = Coordinator(Policy(config.checkpoint.timeout, config.checkpoint.retry_interval))
@@ -57,8 +66,8 @@ class Service:
         self._guard = Guard([])
 
     def _data_path(self, protection: NicProtection) -> DataPath:
-        comparator = Comparator(_settings(self._config))
-        rewriter = Rewriter(_rewrite_limits(self._config))
+        comparator = (Observer if self._observes else Comparator)(_settings(self._config))
+        rewriter = (PacedRewriter if self._observes else Rewriter)(_rewrite_limits(self._config))
         return DataPath(
             protection.queue,
             protection.mirror,
@@ -75,6 +84,7 @@ class Service:
         """Serve armed NICs until SIGTERM or SIGINT."""
         self._protections = [protection for _, protection in protections]
         self._paths = [self._data_path(protection) for protection in self._protections]
+        self._rules.serve([path.comparator.passthrough for path in self._paths])
         self._guard = Guard(protections)
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
@@ -151,6 +161,9 @@ class Service:
         """A data path has found a difference: say so, and ask for a checkpoint."""
         self._divergences[divergence.reason.value] += 1
         self._last_divergence = divergence
+        if self._observes:
+            self._report_observed(divergence)
+            return
         log.warning("%s", journal.sentence(divergence))
         if not self._config.checkpoint.command:
             log.error("no checkpoint.command is configured: what diverged stays held")
@@ -158,6 +171,13 @@ class Service:
         connection = str(journal.fields(divergence)["connection"])
         self._coordinator.request(divergence.reason.value, time.monotonic(), {"connection": connection})
         self._driver.step()
+
+    def _report_observed(self, divergence: Divergence) -> None:
+        """Nothing waits, so nothing is asked for; a replica that is far from equal must not fill the log."""
+        if self._observed_lines.allows(time.monotonic()):
+            refused = self._observed_lines.take_refused()
+            more = f" ({refused} more were not logged)" if refused else ""
+            log.warning("%s%s", journal.sentence(divergence), more)
 
     def _checkpoint_ended(self, outcome: Outcome) -> None:
         if outcome is not Outcome.DONE:
@@ -183,7 +203,9 @@ class Service:
     def state(self) -> str:
         if not self._guard.checks:
             return "starting"
-        return "unprotected" if self._guard.faults or self._guard.is_late() else "protected"
+        if self._guard.faults or self._guard.is_late():
+            return "unprotected"
+        return "observing" if self._observes else "protected"
 
     def _faults(self) -> list[str]:
         late = ["guard: the last check is too old"] if self._guard.is_late() else []
@@ -191,6 +213,15 @@ class Service:
 
     def _unsynchronised(self) -> int:
         return sum(path.comparator.unsynchronised_connections() for path in self._paths)
+
+    def _observed_services(self) -> dict[str, dict[str, int]]:
+        """By NIC where there are several."""
+        comparators = [path.comparator for path in self._paths]
+        tables = [comparator.services.table() for comparator in comparators if isinstance(comparator, Observer)]
+        if len(tables) < 2:
+            return tables[0] if tables else {}
+        names = [nic.name for nic in self._config.nic]
+        return {f"{nic}: {name}": row for nic, table in zip(names, tables, strict=True) for name, row in table.items()}
 
     def _summary(self) -> str:
         unsynchronised = self._unsynchronised()
@@ -232,6 +263,8 @@ class Service:
                 "failed": checkpoints.failed,
             },
             "unsynchronised_connections": self._unsynchronised(),
+            "passthrough": self._rules.counters(),
+            "observed_services": self._observed_services(),
         }
 
 

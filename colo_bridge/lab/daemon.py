@@ -17,6 +17,7 @@ from colo_bridge.lab.topology import environment
 
 READY_SECONDS = 20.0
 POLL_SECONDS = 0.02
+_IN_FORCE = ("protected", "observing")
 
 
 def start() -> ProcessId:
@@ -49,9 +50,9 @@ def status() -> dict[str, Any]:
 
 
 def wait_protected(daemon: ProcessId, seconds: float = READY_SECONDS) -> None:
-    """Wait until the guest is protected; raises an error with the daemon's last words when it never is."""
+    """Wait until the guest is protected, or observed; raises an error with the daemon's last words when it never is."""
     deadline = time.monotonic() + seconds
-    while (state := _state()) != "protected":
+    while (state := _state()) not in _IN_FORCE:
         if process.wait_ended(daemon, POLL_SECONDS):
             raise KernelError(f"the daemon ended at once: {_last_words()}", f"see {DAEMON_LOG}")
         if time.monotonic() > deadline:

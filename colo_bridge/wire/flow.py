@@ -8,6 +8,8 @@ tags, protocol), so that none of them is ever equal to a connection's.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from colo_bridge.wire.packet import Buffer
 
@@ -21,7 +23,7 @@ _PREFIX = 2
 _ADDRESSES = {4: 8, 6: 32}
 _PORTS = 4
 _IDENTIFICATION = {4: 2, 6: 4}
-_NAMES = {UDP: "udp", ICMP: "icmp", FRAGMENT: "fragment", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
+_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", FRAGMENT: "fragment", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
 
 
 def datagram_flow(family: int, protocol: int, addresses: Buffer, ports: Buffer = b"") -> bytes:
@@ -65,6 +67,37 @@ def is_connection(key: bytes) -> bool:
     return len(key) % 4 == 0
 
 
+@dataclass(frozen=True, slots=True)
+class FlowParts:
+    """What a key says, the sender first; a flow without ports has None."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int | None
+    destination_port: int | None
+    vlans: tuple[int, ...]
+
+
+def parts_of_flow(key: bytes) -> FlowParts:
+    """Take the key of a connection or of a datagram flow apart."""
+    if is_connection(key):
+        protocol, start, size = TCP, 0, address_bytes(key)
+    else:
+        protocol, start, size = key[1], _PREFIX, _ADDRESSES[key[0] >> 4] // 2
+    middle, ports = start + size, start + 2 * size
+    has_ports = protocol in (TCP, UDP)
+    tags = ports + _PORTS if has_ports else ports
+    return FlowParts(
+        protocol,
+        key[start:middle],
+        key[middle:ports],
+        int.from_bytes(key[ports : ports + 2], "big") if has_ports else None,
+        int.from_bytes(key[ports + 2 : tags], "big") if has_ports else None,
+        tuple(_identifiers(key[tags:])),
+    )
+
+
 def describe_flow(key: bytes) -> str:
     """`10.0.0.2:80 > 10.0.0.9:5000` of a connection, addresses and protocol of another flow, and the VLANs."""
     if is_connection(key):
@@ -73,8 +106,11 @@ def describe_flow(key: bytes) -> str:
         return _endpoints(key[:ports], key[ports : ports + _PORTS]) + _vlans(key[ports + _PORTS :])
     tags = len(key) - TAG * (key[0] & 0x0F)
     ports = _PREFIX + _ADDRESSES[key[0] >> 4]
-    protocol = _NAMES.get(key[1], f"protocol {key[1]}")
-    return f"{_endpoints(key[_PREFIX:ports], key[ports:tags])} {protocol}" + _vlans(key[tags:])
+    return f"{_endpoints(key[_PREFIX:ports], key[ports:tags])} {describe_protocol(key[1])}" + _vlans(key[tags:])
+
+
+def describe_protocol(number: int) -> str:
+    return _NAMES.get(number, f"protocol {number}")
 
 
 def _endpoints(addresses: bytes, ports: bytes) -> str:
@@ -92,4 +128,8 @@ def _endpoint(address: bytes, port: bytes) -> str:
 
 
 def _vlans(tags: bytes) -> str:
-    return "".join(f" vlan {int.from_bytes(tags[at + 2 : at + TAG], 'big')}" for at in range(0, len(tags), TAG))
+    return "".join(f" vlan {identifier}" for identifier in _identifiers(tags))
+
+
+def _identifiers(tags: bytes) -> Iterator[int]:
+    return (int.from_bytes(tags[at + 2 : at + TAG], "big") for at in range(0, len(tags), TAG))
