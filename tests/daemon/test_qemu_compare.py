@@ -157,7 +157,7 @@ def test_a_manager_that_comes_later_is_asked():
     with comparing(connected=False) as compare:
         compare.primary, compare.secondary, compare.out = map(compare.connect, ("primary-in", "secondary-in", "out"))
         diverge(compare)
-        assert "nobody is connected to notify" in compare.log()
+        wait_for(lambda: "nobody is connected to notify" in compare.log())
         compare.notify = compare.connect("notify")
         assert compare.notify.receive() == DO_CHECKPOINT
 
@@ -223,7 +223,7 @@ def test_without_a_notify_socket_what_diverged_stays_and_others_go_on():
         compare.secondary.send(data(b"other", port=5001))
         compare.primary.send(data(b"other", port=5001))
         assert compare.out.receive() == data(b"other", port=5001)
-        assert "there is no --notify: what diverged is never released" in compare.log()
+        wait_for(lambda: "there is no --notify: what diverged is never released" in compare.log())
         assert compare.counters()["held_packets_now"] == 1
 
 
