@@ -31,7 +31,7 @@ _TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
-MESSAGE_OVERHEAD = 64
+MESSAGE_OVERHEAD = 128
 """Bytes that a queued message takes besides its own."""
 
 TakeFrames = Callable[[bytearray, Iterator[Frame]], None]

@@ -81,11 +81,12 @@ class QemuCompare:
         self._limits = journal.Limits((*journal.LIMIT_COUNTERS, "out_lost_packets"))
         self._asked = False
         self._unknown_notifications = 0
+        self._addresses: dict[str, Endpoint] = {}
 
         def listen(name: str, endpoint: Endpoint, *, keeps_unsent: bool = False) -> FrameSocket:
             listener = Listener(endpoint, sockets.insecure)
             listening.callback(listener.close)
-            log.info("%s: listening at %s", name, listener.endpoint)
+            self._addresses[name] = listener.endpoint
             return FrameSocket(name, listener.socket, sockets.vnet_header, keeps_unsent=keeps_unsent)
 
         self._primary = listen("primary-in", sockets.primary_in)
@@ -117,6 +118,7 @@ class QemuCompare:
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         for each in self._sockets:
             each.start()
+            log.info("%s: listening at %s", each.name, self._addresses[each.name])
         helpers = [asyncio.create_task(work) for work in (self._tick(), self._age())]
         try:
             await first_end(stopped, [*helpers, failed])
