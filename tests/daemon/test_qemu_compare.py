@@ -334,6 +334,24 @@ def test_while_out_is_not_read_the_replicas_wait_and_nothing_is_lost():
         assert compare.notified() == []
 
 
+def test_another_reader_takes_what_the_first_one_left():
+    frames = numbered(2_000)
+    with comparing() as compare:
+        writer = threading.Thread(target=compare.primary.send, args=frames)
+        writer.start()
+        wait_for(lambda: "the replicas wait too" in compare.log())
+        compare.out.close()
+        compare.out = compare.connect("out")
+        left = [compare.out.receive()]
+        while left[-1] != frames[-1]:
+            left.append(compare.out.receive())
+        writer.join()
+        # What the kernel had taken for the first one went with it.
+        assert left == frames[-len(left) :]
+        assert len(left) > len(frames) - 100
+        assert "out_lost_packets" not in compare.counters()
+
+
 def test_answers_that_nobody_reads_are_bounded():
     question = struct.pack("!I", 25) + b"COLO_USERSPACE_PROXY_INIT"
     answer = struct.pack("!I", 25) + b"COLO_COMPARE_GET_XEN_INIT"
