@@ -30,7 +30,7 @@ class Peer:
         """`vnet_words`: whether a header length is written, and whether one is read."""
         self._writes_word, self._reads_word = vnet_words
         self.socket = connect(address)
-        self._received = b""
+        self._received = bytearray()
 
     def send(self, *messages: bytes, header_length: int = 0) -> None:
         self.socket.sendall(b"".join(self.framed(message, header_length) for message in messages))
@@ -40,20 +40,27 @@ class Peer:
         return struct.pack("!I", len(message)) + word + message
 
     def receive(self) -> bytes:
-        """The next message; raises EOFError."""
-        length = int.from_bytes(self.read(4), "big")
-        self.header_length = int.from_bytes(self.read(4), "big") if self._reads_word else 0
-        return self.read(length)
+        """The next message; raises EOFError. A timeout in the middle of it loses nothing."""
+        words = 8 if self._reads_word else 4
+        length = int.from_bytes(self._peek(4), "big")
+        message = self._peek(words + length)
+        del self._received[: words + length]
+        self.header_length = int.from_bytes(message[4:words], "big")
+        return message[words:]
 
     def read(self, size: int) -> bytes:
         """So many bytes of the stream; raises EOFError."""
+        data = self._peek(size)
+        del self._received[:size]
+        return data
+
+    def _peek(self, size: int) -> bytes:
         while len(self._received) < size:
             data = self.socket.recv(1 << 20)
             if not data:
                 raise EOFError
             self._received += data
-        taken, self._received = self._received[:size], self._received[size:]
-        return taken
+        return bytes(self._received[:size])
 
     def close(self) -> None:
         self.socket.close()
@@ -79,6 +86,7 @@ class Comparison:
     """Clients of the sockets of a comparator, wherever they are."""
 
     vnet = False
+    process: subprocess.Popen
 
     def __init__(self, paths: dict[str, str]) -> None:
         self.paths = paths
@@ -102,20 +110,20 @@ class Comparison:
 
     def out_after_primary(self) -> list[bytes]:
         """What left because of what the primary has sent: ARP passes at once, behind it."""
-        mark = _mark_arp()
-        self.primary.send(mark)
-        return self.out_until(mark)
+        last = mark()
+        self.primary.send(last)
+        return self.out_until(last)
 
     def out_after_secondary(self) -> list[bytes]:
         """What left because of what the secondary has sent: a datagram that both send leaves behind it."""
-        mark = packets.udp(sport=9, dport=9, payload=b"mark %d" % next(_numbers))
-        self.secondary.send(mark)
-        self.primary.send(mark)
-        return self.out_until(mark)
+        last = packets.udp(sport=9, dport=9, payload=b"mark %d" % next(_numbers))
+        self.secondary.send(last)
+        self.primary.send(last)
+        return self.out_until(last)
 
-    def out_until(self, mark: bytes) -> list[bytes]:
+    def out_until(self, last: bytes) -> list[bytes]:
         messages = []
-        while (message := self.out.receive()) != mark:
+        while (message := self.out.receive()) != last:
             messages.append(message)
         return messages
 
@@ -168,7 +176,7 @@ class Compare(Comparison):
         return self.process.wait(SECONDS)
 
 
-def _mark_arp() -> bytes:
+def mark() -> bytes:
     """An ARP frame that is like no other."""
     return packets.arp(destination="10.0.0.3")[:-8] + next(_numbers).to_bytes(8, "big")
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.peers import SECONDS, Compare, Comparison, wait_for
+from tests.peers import SECONDS, Compare, Comparison, mark, wait_for
 
 _WITHOUT_GUEST = (
     *("qemu-system-x86_64", "-machine", "none", "-nodefaults"),
@@ -72,15 +72,28 @@ def filters(compare: Compare) -> Iterator[dict[str, Card]]:
                 f"filter-redirector,id=to-{name},netdev={card},queue={queue},{way}={name}{support}",
             ]
         wait_for(lambda: "out: listening" in compare.log())
-        before = compare.log().count("out: connected")
         with running(*arguments):
             for card in cards.values():
                 card.wait()
-            for name in ("primary-in", "secondary-in", "out"):
-                wait_for(lambda name=name: compare.log().count(f"{name}: connected") > before)
+            wait_for(lambda: _are_connected(cards, compare))
             yield cards
         for card in cards.values():
             card.socket.close()
+
+
+def _are_connected(cards: dict[str, Card], compare: Compare) -> bool:
+    """Whether a frame of each replica arrives: until QEMU knows of its own connections it throws them away."""
+    probe, before = mark(), compare.counters().get("not_ip_thrown_away", 0)
+    for replica in ("secondary", "primary"):
+        cards[replica].send(probe)
+    cards["network"].socket.settimeout(0.1)
+    try:
+        while cards["network"].receive() != probe:
+            pass
+    except TimeoutError:
+        return False
+    cards["network"].socket.settimeout(SECONDS)
+    return compare.counters().get("not_ip_thrown_away", 0) > before
 
 
 @contextlib.contextmanager
@@ -94,9 +107,27 @@ def comparator(vnet: bool) -> Iterator[Comparison]:
             *(word for argument in arguments for word in ("-chardev", argument)),
             *("-object", "iothread,id=io"),
             *("-object", f"colo-compare,id=compare,{settings}{',vnet_hdr_support=on' if vnet else ''}"),
-        ):
+        ) as process:
             comparison = Comparison(paths)
+            comparison.process = process
             comparison.vnet = vnet
             comparison.connect_all()
+            _wait_for_its_reader(comparison)
             yield comparison
             comparison.disconnect_all()
+
+
+def _wait_for_its_reader(comparison: Comparison) -> None:
+    """What leaves before QEMU has accepted the reader is thrown away."""
+    reader = comparison.out.socket
+    reader.settimeout(0.05)
+    wait_for(lambda: _passes(comparison))
+    reader.settimeout(SECONDS)
+
+
+def _passes(comparison: Comparison) -> bool:
+    try:
+        comparison.out_after_primary()
+    except TimeoutError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 """The operator's reference keeps step with the code."""
 
+import contextlib
 import json
 import re
 from dataclasses import fields
@@ -10,9 +11,14 @@ from pydantic import BaseModel
 
 from colo_bridge import config
 from colo_bridge.compare.decisions import Counters, Reason
+from colo_bridge.compare.settings import Settings
+from colo_bridge.daemon.endpoint import UnixEndpoint
+from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
 from colo_bridge.rewrite.limits import RewriteCounters
 
-REFERENCE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+REFERENCE = (DOCS / "operations.md").read_text(encoding="utf-8")
+COMPARE = (DOCS / "compare.md").read_text(encoding="utf-8")
 
 
 def test_every_key_is_named():
@@ -32,6 +38,13 @@ def test_every_default_is_given(section):
 @pytest.mark.parametrize("counters", [Counters, RewriteCounters])
 def test_every_counter_is_explained(counters):
     assert [field.name for field in fields(counters) if f"`{field.name}`" not in REFERENCE] == []
+
+
+def test_every_counter_of_compare_is_explained(tmp_path):
+    with contextlib.ExitStack() as listening:
+        endpoints = [UnixEndpoint(tmp_path / name) for name in "abc"]
+        counters = QemuCompare(Sockets(*endpoints), Settings(), listening).counters()
+    assert [name for name in counters if f"`{name}`" not in COMPARE + REFERENCE] == []
 
 
 def test_every_reason_of_a_divergence_is_named():

@@ -4,7 +4,7 @@
    is lost, and nothing diverges because of it. Below `ROOM` it goes on.
 2. Not for ever: QEMU writes to us and reads from us in one thread, and blocks while it writes, so each end would wait
    for the other. Once a reader has taken nothing for `PATIENCE` seconds, the replicas wait for it no more: what is
-   released above `FULL` is then lost, and counted.
+   released above `FULL` is then lost, and counted. The next reader is waited for again.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class BackPressure:
         self._seen = 0
         self._seen_at = 0.0
         out.on_sent = self._sent
+        out.on_connect = self._reader_came
 
     def release(self, frames: Sequence[Buffer]) -> None:
         """Send these, or lose them."""
@@ -60,6 +61,9 @@ class BackPressure:
             log.error("%s: nothing was read for %g s: from now on what finds no room is lost", self._out.name, PATIENCE)
             self._patient = False
             self._go_on()
+
+    def _reader_came(self) -> None:
+        self._patient = True
 
     def _sent(self) -> None:
         if self._stopped and self._out.queued_bytes <= ROOM:

@@ -84,7 +84,9 @@ class Listener:
 
 
 def _listen_tcp(endpoint: TcpEndpoint, insecure: bool) -> socket.socket:
-    family, *_, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)[0]
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    # `localhost` is IPv4 first: that is where clients look that know only one of the two.
+    family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     if not ipaddress.ip_address(address[0]).is_loopback:
         if not insecure:
             raise OperatorError(

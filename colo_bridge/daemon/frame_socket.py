@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from colo_bridge.daemon.endpoint import Listener
 from colo_bridge.wire.framing import Frame, FrameDecoder, FramingError
 from colo_bridge.wire.packet import Buffer
 
@@ -31,7 +32,7 @@ _TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
-MESSAGE_OVERHEAD = 64
+MESSAGE_OVERHEAD = 128
 """Bytes that a queued message takes besides its own."""
 
 TakeFrames = Callable[[bytearray, Iterator[Frame]], None]
@@ -57,7 +58,7 @@ def ignore_frames(_buffer: bytearray, frames: Iterator[Frame]) -> None:
 class FrameSocket:
     """Watched by the running event loop from `start` to `close`."""
 
-    def __init__(self, name: str, listener: socket.socket, vnet_header: bool, *, keeps_unsent: bool = False) -> None:
+    def __init__(self, name: str, listener: Listener, vnet_header: bool, *, keeps_unsent: bool = False) -> None:
         self.name = name
         self.counters = SocketCounters()
         self.queued_bytes = 0
@@ -79,31 +80,32 @@ class FrameSocket:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._listener, self._accept)
+        self._loop.add_reader(self._listener.socket, self._accept)
+        log.info("%s: listening at %s", self.name, self._listener.endpoint)
 
     def close(self) -> None:
-        """Let the client go and accept no more; the listening socket stays its maker's."""
+        """Let the client go and accept no more; the listener stays its maker's."""
         if self._client is not None:
             self._disconnect()
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._listener.socket)
 
     def _accept(self) -> None:
         try:
-            client, _ = self._listener.accept()
+            client, _ = self._listener.socket.accept()
         except OSError:
             return  # it went before its turn came
         client.setblocking(False)
         if client.family != socket.AF_UNIX:
             for level, option, value in _TCP_OPTIONS:
                 client.setsockopt(level, option, value)
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._listener.socket)
         self._client = client
         self.counters.connections += 1
         log.info("%s: connected", self.name)
         if self._reading:
             self._loop.add_reader(client, self.read)
-        self._send_queued()
         self.on_connect()
+        self._write_more()
 
     def _disconnect(self) -> None:
         """Forget the client, and what concerned it alone; the next one may come."""
@@ -118,7 +120,7 @@ class FrameSocket:
         self._sent_of_first = 0
         if not self._keeps_unsent:
             self._forget_unsent()
-        self._loop.add_reader(self._listener, self._accept)
+        self._loop.add_reader(self._listener.socket, self._accept)
 
     # Frames in.
 

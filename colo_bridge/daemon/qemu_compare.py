@@ -86,14 +86,15 @@ class QemuCompare:
         def listen(name: str, endpoint: Endpoint, *, keeps_unsent: bool = False) -> FrameSocket:
             listener = Listener(endpoint, sockets.insecure)
             listening.callback(listener.close)
-            log.info("%s: listening at %s", name, listener.endpoint)
-            return FrameSocket(name, listener.socket, sockets.vnet_header, keeps_unsent=keeps_unsent)
+            return FrameSocket(name, listener, sockets.vnet_header, keeps_unsent=keeps_unsent)
 
         self._primary = listen("primary-in", sockets.primary_in)
         self._secondary = listen("secondary-in", sockets.secondary_in)
         self._out = listen("out", sockets.out, keeps_unsent=True)
         self._notify = listen("notify", sockets.notify) if sockets.notify is not None else None
-        self._sockets = [self._primary, self._secondary, self._out, *([self._notify] if self._notify else [])]
+        self._sockets = [self._primary, self._secondary, self._out]
+        if self._notify is not None:
+            self._sockets.append(self._notify)
         self._pressure = BackPressure(self._out, (self._primary, self._secondary), self._clock)
         self._connect_parts()
 
@@ -232,6 +233,7 @@ class QemuCompare:
 
     def counters(self) -> dict[str, int]:
         counters = self._comparator.counters()
+        counters["out_bytes_now"] = self._out.queued_bytes
         counters["back_pressure"] = self._pressure.stops
         counters["out_lost_packets"] = self._pressure.lost_packets
         counters["unknown_notifications"] = self._unknown_notifications

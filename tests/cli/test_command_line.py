@@ -89,7 +89,7 @@ def test_version():
     assert colo_bridge("--version").stdout == f"colo-bridge {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["lab"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["compare"], ["lab"]])
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command, "--help")
     assert finished.returncode == 0
@@ -98,7 +98,8 @@ def test_every_command_explains_itself(command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["run"], ["status"], ["status", "x.toml", "--guest", "web"], ["run", "a", "b"]]
+    "arguments",
+    [[], ["fly"], ["run"], ["status"], ["status", "x.toml", "--guest", "web"], ["run", "a", "b"], ["compare"]],
 )
 def test_a_wrong_command_line_is_status_2(arguments):
     finished = colo_bridge(*arguments)

@@ -118,7 +118,7 @@ def test_a_reader_that_takes_nothing_is_not_waited_for_for_ever(rig):
     assert rig.clock.now() == 1_001.0
 
 
-def test_nor_ever_again(rig):
+def test_nor_ever_again_unless_it_is_another_one(rig):
     fill(rig)
     rig.wait(PATIENCE + 1)
     rig.out.read(rig.out.queued_bytes)
@@ -129,3 +129,7 @@ def test_nor_ever_again(rig):
     rig.out.read(1 << 20)
     rig.release(1)
     assert rig.pressure.lost_packets == 2
+    rig.out.on_connect()
+    rig.release(1)
+    assert not rig.is_read
+    assert (rig.pressure.stops, rig.pressure.lost_packets) == (2, 2)

@@ -31,8 +31,7 @@ def test_frames_cross_qemus_filters_and_come_back_as_they_were(options):
         cards["primary"].send(arp())
         assert cards["network"].receive() == arp()
         counters = compare.counters()
-        assert (counters["released_packets"], counters["socket_connections"]) == (201, 3)
-        assert "malformed_primary" not in counters
+        assert not counters.keys() & {"malformed_primary", "malformed_secondary", "held_packets_now", "divergences"}
 
 
 def test_qemu_and_compare_never_wait_for_each_other_for_ever():
