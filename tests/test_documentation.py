@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from colo_bridge import config
 from colo_bridge.compare.decisions import Counters, Reason
+from colo_bridge.daemon.evidence import EvidenceCounters
 from colo_bridge.rewrite.limits import RewriteCounters
 
 REFERENCE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -22,14 +23,21 @@ def test_every_key_is_named():
 
 
 @pytest.mark.parametrize(
-    "section", [config.CompareConfig, config.LimitsConfig, config.QueueConfig, config.CheckpointConfig]
+    "section",
+    [
+        config.CompareConfig,
+        config.LimitsConfig,
+        config.QueueConfig,
+        config.CheckpointConfig,
+        config.EvidenceConfig,
+    ],
 )
 def test_every_default_is_given(section):
     for key, value in section().model_dump().items():
         assert re.search(rf"^\| `{key}` \|.*`{re.escape(json.dumps(value))}`", REFERENCE, re.MULTILINE), key
 
 
-@pytest.mark.parametrize("counters", [Counters, RewriteCounters])
+@pytest.mark.parametrize("counters", [Counters, RewriteCounters, EvidenceCounters])
 def test_every_counter_is_explained(counters):
     assert [field.name for field in fields(counters) if f"`{field.name}`" not in REFERENCE] == []
 

@@ -13,6 +13,7 @@ from colo_bridge.errors import OperatorError
 from colo_bridge.lab.layout import (
     CHECKPOINT_LOG,
     CONFIG_FILE,
+    EVIDENCE_DIR,
     GUEST_NAME,
     PRIMARY_PORT,
     QUEUE_NUMBER,
@@ -49,6 +50,7 @@ def _defaults(backend: str) -> Document:
         "nic": [nic],
         "firewall": {"backend": backend},
         "checkpoint": {"command": checkpoint},
+        "evidence": {"directory": str(EVIDENCE_DIR)},
     }
 
 
