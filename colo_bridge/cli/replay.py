@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,14 +65,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--offset",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         help="how far the secondary's clock is ahead (default: what the first packets of a common flow differ by, if "
         "that is a second or more)",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_positive,
+        type=_some_time,
         default=Settings().timeout,
         help="compare timeout (default: %(default)s)",
     )
@@ -150,8 +151,15 @@ def _address(text: str) -> bytes:
         raise argparse.ArgumentTypeError(f"{text!r} is neither an IP nor a MAC address") from None
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+
+
+def _some_time(text: str) -> float:
+    value = _seconds(text)
+    if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import pty
 import subprocess
 import sys
 import tempfile
@@ -271,12 +273,46 @@ def test_a_missing_file_or_a_directory_is_one_sentence(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    "options", [["--guest", "somebody"], ["--timeout", "0"], ["--timeout", "nan"], ["--offset", "x"]]
+    "options",
+    [["--guest", "somebody"], ["--timeout", "0"], ["--timeout", "nan"], ["--offset", "x"], ["--offset", "inf"]],
 )
 def test_a_wrong_option_is_status_2(options: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["replay", "a.pcap", "b.pcap", *options])
     assert ended.value.code == 2
+
+
+def test_a_malformed_packet_of_the_secondary_counts_too(replay: Replay) -> None:
+    frames = conversation(ALIKE)[0]
+    status, printed = replay(frames, [*frames, (frames[-1][0], frames[3][1][:40])])
+    assert status == NOT_EQUAL
+    assert "not compared: 1 malformed secondary" in printed
+
+
+def test_packets_cut_within_their_headers_are_not_compared(replay: Replay) -> None:
+    frames = conversation(ALIKE)[0]
+    status, printed = replay(frames, frames, snap_length=30)
+    assert (status, printed.splitlines()[-1]) == (NOT_EQUAL, "not compared in full")
+
+
+def test_on_a_terminal_a_bar_shows_the_progress_and_nothing_else_changes(tmp_path: Path) -> None:
+    files = [write_pcap(tmp_path / name, conversation(ALIKE)[0]) for name in ("a", "b")]
+    outer, inner = pty.openpty()
+    finished = subprocess.run(
+        [sys.executable, "-m", "colo_bridge", "replay", *files],
+        stdout=subprocess.PIPE,
+        stderr=inner,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(inner)
+    shown = os.read(outer, 1 << 16).decode()
+    os.close(outer)
+    assert "comparing" in shown
+    assert finished.stdout.splitlines()[0].startswith("primary: 8 packets")
+    assert finished.stdout.splitlines()[-1] == "equal"
 
 
 def test_anybody_may_do_it() -> None:

@@ -225,6 +225,11 @@ def test_what_is_broken_is_named(file: Path, data: bytes, said: str) -> None:
     assert said in problem(file)
 
 
+def test_an_error_of_the_kernel_is_one_sentence() -> None:
+    """Nothing is mapped where this file begins."""
+    assert "cannot read" in problem(Path("/proc/self/mem"))
+
+
 def test_a_pcap_file_has_no_interfaces_to_choose_from(file: Path) -> None:
     assert "no names of interfaces" in problem(write_pcap(file, [(TIME, FRAME)]), "primary")
 

@@ -170,6 +170,26 @@ def test_old_files_are_removed_also_while_nothing_happens(
     assert len(content(directory)) == 2
 
 
+def test_files_that_cannot_be_removed_are_complained_about_once(
+    make: Make, directory: Path, clock: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = []
+
+    def refuse(path: Path) -> None:
+        tries.append(path)
+        raise PermissionError(f"{path} stays")
+
+    monkeypatch.setattr(module, "_PRUNING", 0.01)
+    keep(make(max_age=60), divergence())
+    (file,) = files(directory)
+    monkeypatch.setattr(module.Path, "unlink", refuse)
+    clock[0] += 2 * MINUTE
+    until(lambda: len(tries) >= 3)
+    assert [record.message for record in caplog.records].count(
+        f"evidence cannot be written, the guest goes on: {file} stays"
+    ) == 1
+
+
 def test_what_an_earlier_daemon_left_counts(make: Make, directory: Path, clock: list[int]) -> None:
     first = make()
     keep(first, divergence())
