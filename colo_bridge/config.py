@@ -167,6 +167,26 @@ class CheckpointConfig(_Section):
     """Seconds between a failed command and the next try."""
 
 
+class EvidenceConfig(_Section):
+    """Captures of what differed; they hold users' data.  `evidence = false` is short for `enabled = false`."""
+
+    enabled: bool = True
+    """Write each divergence with its packets to a pcapng file."""
+    directory: Annotated[str, Field(pattern=r"^/")] = "/var/lib/colo-bridge"
+    """Each guest has a directory of its own in it."""
+    snap_length: Annotated[int, Field(ge=64, le=65_575)] = 65_575
+    """Bytes kept of each packet."""
+    max_bytes: Annotated[int, Field(ge=2 << 20)] = 64 << 20
+    """Bytes of all files of one guest; the oldest goes first."""
+    max_age: Annotated[float, Field(ge=60, le=86_400 * 3_650)] = 604_800.0
+    """Seconds after which a file is removed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        return {"enabled": value} if isinstance(value, bool) else value
+
+
 class Config(_Section):
     role: Literal["primary"]
     """`primary` with both guest ports on this host."""
@@ -181,6 +201,7 @@ class Config(_Section):
     firewall: FirewallConfig = FirewallConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     passthrough: Annotated[tuple[PassthroughConfig, ...], Field(max_length=MOST_PASSTHROUGH_RULES)] = ()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @model_validator(mode="after")
     def _distinct(self) -> Config:
@@ -291,5 +312,6 @@ def _known_keys(section: list[str]) -> list[str]:
         "firewall": FirewallConfig,
         "checkpoint": CheckpointConfig,
         "passthrough": PassthroughConfig,
+        "evidence": EvidenceConfig,
     }
     return list((sections[section[0]] if section else Config).model_fields)

@@ -129,3 +129,14 @@ def test_what_check_prints_is_the_same_configuration():
 def test_any_command_survives_being_printed(command):
     document = {**config.parse(GOOD).model_dump(), "checkpoint": {"command": tuple(command)}}
     assert config.parse(toml.dump(document)).checkpoint.command == tuple(command)
+
+
+@pytest.mark.parametrize("switch", ["evidence = false\n" + GOOD, GOOD + "[evidence]\nenabled = false"])
+def test_evidence_can_be_switched_off_in_a_word_or_in_its_section(switch):
+    assert not config.parse(switch).evidence.enabled
+    assert config.parse(GOOD).evidence.enabled
+
+
+def test_evidence_is_a_section_or_a_boolean():
+    with pytest.raises(OperatorError, match="evidence: "):
+        config.parse('evidence = "no"\n' + GOOD)

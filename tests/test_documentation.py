@@ -13,6 +13,7 @@ from colo_bridge import config
 from colo_bridge.compare.decisions import Counters, Reason
 from colo_bridge.compare.settings import Settings
 from colo_bridge.daemon.endpoint import UnixEndpoint
+from colo_bridge.daemon.evidence import EvidenceCounters
 from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
 from colo_bridge.rewrite.limits import RewriteCounters
 
@@ -28,14 +29,21 @@ def test_every_key_is_named():
 
 
 @pytest.mark.parametrize(
-    "section", [config.CompareConfig, config.LimitsConfig, config.QueueConfig, config.CheckpointConfig]
+    "section",
+    [
+        config.CompareConfig,
+        config.LimitsConfig,
+        config.QueueConfig,
+        config.CheckpointConfig,
+        config.EvidenceConfig,
+    ],
 )
 def test_every_default_is_given(section):
     for key, value in section().model_dump().items():
         assert re.search(rf"^\| `{key}` \|.*`{re.escape(json.dumps(value))}`", REFERENCE, re.MULTILINE), key
 
 
-@pytest.mark.parametrize("counters", [Counters, RewriteCounters])
+@pytest.mark.parametrize("counters", [Counters, RewriteCounters, EvidenceCounters])
 def test_every_counter_is_explained(counters):
     assert [field.name for field in fields(counters) if f"`{field.name}`" not in REFERENCE] == []
 

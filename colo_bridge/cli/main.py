@@ -1,7 +1,8 @@
 """The command line: its parser, and how errors end a command.
 
 Exit statuses: 0 as wished; 1 something failed; 2 the command line, the
-configuration or the privileges are wrong; 3 (`status` only) not protected.
+configuration or the privileges are wrong; 3 (`status` only) not protected; 4 (`replay`
+only) not equal.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from colo_bridge import __version__
-from colo_bridge.cli import check, cleanup, compare, lab, passthrough, run, status
+from colo_bridge.cli import check, cleanup, compare, lab, passthrough, replay, run, status
 from colo_bridge.errors import ColoBridgeError
 
 Handler = Callable[[argparse.Namespace], int]
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (run, check, status, passthrough, cleanup, compare, lab):
+    for group in (run, check, status, passthrough, cleanup, compare, replay, lab):
         group.add_parser(subparsers)
     return parser
 

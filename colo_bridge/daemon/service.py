@@ -23,6 +23,7 @@ from colo_bridge.daemon import journal
 from colo_bridge.daemon.control import ControlServer
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
+from colo_bridge.daemon.evidence import Evidence
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
 from colo_bridge.daemon.rate import RateLimit
@@ -59,6 +60,7 @@ class Service:
         self._driver = Driver(self._coordinator, self._provider, self._checkpoint_ended)
         self._divergences = dict.fromkeys((reason.value for reason in Reason), 0)
         self._last_divergence: Divergence | None = None
+        self._evidence = Evidence(config.evidence, config.guest)
         self._limits = journal.Limits()
         self._began = time.monotonic()
         self._protections: list[NicProtection] = []
@@ -94,6 +96,7 @@ class Service:
         failed: asyncio.Future[None] = loop.create_future()
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         await self.control.start()
+        self._evidence.start()
         self._watch(loop.add_reader)
         helpers = [
             asyncio.create_task(work)
@@ -111,6 +114,7 @@ class Service:
             self._unwatch(loop.remove_reader)
             await self._driver.close()
             await self.control.close()
+            self._evidence.close()
             self._guard.close()
 
     def _watch(self, add_reader: Callable[..., None]) -> None:
@@ -161,6 +165,7 @@ class Service:
         """A data path has found a difference: say so, and ask for a checkpoint."""
         self._divergences[divergence.reason.value] += 1
         self._last_divergence = divergence
+        self._evidence.keep(divergence)
         if self._observes:
             self._report_observed(divergence)
             return
@@ -237,6 +242,7 @@ class Service:
             for name, value in asdict(path.rewriter.counters).items():
                 counters[f"rewriter_{name}"] = counters.get(f"rewriter_{name}", 0) + value
         kernel = self._guard.kernel
+        counters |= asdict(self._evidence.counters)
         counters |= {
             "queue_dropped": kernel.get("queue_queue_dropped", 0),
             "queue_user_dropped": kernel.get("queue_socket_dropped", 0),
@@ -274,6 +280,7 @@ def _settings(config: Config) -> Settings:
         timeout=compare.timeout,
         pass_unsynchronised=compare.unsynchronised == "pass",
         pass_uncompared=compare.tagged == "pass",
+        evidence=config.evidence.enabled,
         cure_after=_CURE,
         held_packets=limits.held_packets,
         held_bytes=limits.held_bytes,

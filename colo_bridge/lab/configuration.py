@@ -14,6 +14,7 @@ from colo_bridge.kernel import links
 from colo_bridge.lab.layout import (
     CHECKPOINT_LOG,
     CONFIG_FILE,
+    EVIDENCE_DIR,
     GUEST_NAME,
     PRIMARY_PORT,
     QUEUE_NUMBER,
@@ -50,6 +51,7 @@ def _defaults(backend: str) -> Document:
         "nic": [nic],
         "firewall": {"backend": backend, "ipv6": links.has_ipv6()},
         "checkpoint": {"command": checkpoint},
+        "evidence": {"directory": str(EVIDENCE_DIR)},
     }
 
 

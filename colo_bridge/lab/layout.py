@@ -16,6 +16,7 @@ PROCESS_DIR = RUN_DIR / "processes"
 LOG_DIR = RUN_DIR / "logs"
 CHECKPOINT_LOG = RUN_DIR / "checkpoints.log"
 """One line for each checkpoint that the daemon asked for."""
+EVIDENCE_DIR = RUN_DIR / "evidence"
 NAMESPACE_DIR = Path("/run/netns")
 
 CLIENT_ADDRESS = "10.77.0.1"

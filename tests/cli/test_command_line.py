@@ -89,7 +89,9 @@ def test_version():
     assert colo_bridge("--version").stdout == f"colo-bridge {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["compare"], ["lab"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["compare"], ["replay"], ["passthrough"], ["lab"]]
+)
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command, "--help")
     assert finished.returncode == 0

@@ -24,6 +24,7 @@ from colo_bridge.daemon import service as service_module
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.service import Service
 from colo_bridge.kernel.protection import Fault
+from tests.captures import read_pcapng
 from tests.daemon.fakes import FakeProtection
 from tests.packets import tcp, udp
 
@@ -92,7 +93,8 @@ def configure(tmp_path: Path) -> Callable[..., Config]:
             for index in range(nics)
         ]
         head = f'role = "primary"\nguest = "web"\nrun_dir = "{tmp_path}/run"'
-        return parse("\n".join((head, *cards, *more)))
+        evidence = f'[evidence]\ndirectory = "{tmp_path}/evidence"'
+        return parse("\n".join((head, *cards, evidence, *more)))
 
     return make
 
@@ -258,6 +260,16 @@ def test_the_status_command_shows_all_of_it(
             assert re.search(rf"^{field.replace('_', ' ')}\b", lines, re.MULTILINE), field
 
     run(config, scenario, nic)
+
+
+def test_what_differs_is_kept_as_evidence(configure: Callable[..., Config], tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        await daemon.diverge()
+        await daemon.until(lambda: daemon.status["counters"]["evidence_written"])
+
+    run(configure(), scenario)
+    (file,) = (tmp_path / "evidence" / "web").iterdir()
+    assert [packet.data for packet in read_pcapng(file)] == [OURS[14:], THEIRS[14:]]
 
 
 def _table(head: str) -> dict[str, str]:

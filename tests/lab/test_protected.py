@@ -14,9 +14,10 @@ import pytest
 
 from colo_bridge.lab import daemon, demo, files, ftp, process, workload
 from colo_bridge.lab.ftp import FtpMode
-from colo_bridge.lab.layout import CHECKPOINT_LOG, CONFIG_FILE, DAEMON_LOG, GUESTS, Role
+from colo_bridge.lab.layout import CHECKPOINT_LOG, CONFIG_FILE, DAEMON_LOG, EVIDENCE_DIR, GUEST_NAME, GUESTS, Role
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.topology import enter
+from tests.captures import read_pcapng
 from tests.lab.helpers import (
     COMMAND,
     SERVICE,
@@ -118,7 +119,17 @@ class TestTransfers:
         assert (last["reason"], last["stream_offset"]) == ("content", OFFSET)
         bytes_there = tuple((directory / "marked.bin").read_bytes()[OFFSET] for directory in served.values())
         assert (last["primary_byte"], last["secondary_byte"]) == bytes_there
+        self._is_kept(bytes_there)
         assert CHECKPOINT_LOG.exists()
+
+    @staticmethod
+    def _is_kept(bytes_there: tuple[int, ...]) -> None:
+        """As evidence: a packet of each side with the byte in it, and a comment that says where."""
+        wait_until(lambda: daemon.status()["counters"]["evidence_written"], 5, "evidence")
+        (file,) = (EVIDENCE_DIR / GUEST_NAME).iterdir()
+        kept = [packet for packet in read_pcapng(file) if f"byte {OFFSET} of the stream" in packet.comment]
+        assert [packet.interface for packet in kept] == ["primary", "secondary"]
+        assert all(byte in packet.data for byte, packet in zip(bytes_there, kept, strict=True))
 
     def test_after_the_divergence_all_is_compared_again(self, served: dict[Role, Path]) -> None:
         with no_divergence():

@@ -4,6 +4,7 @@ before=$(show_kernel)
 start
 is_active || die "not active"
 [ "$(count_our_rules)" -gt 0 ] || die "no rule while active"
+[ "$(stat -c %a /var/lib/colo-bridge)" = 700 ] || die "others may look for evidence"
 systemctl stop "$unit"
 [ "$(systemctl show -P Result "$unit")" = success ] || die "the stop was not clean"
 [ "$(show_kernel)" = "$before" ] || { diff <(echo "$before") <(show_kernel) || true; die "something is left"; }
