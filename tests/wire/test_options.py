@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colo_bridge.wire.options import Options, TimestampsAt, read_options, window_scale
+from colo_bridge.wire.options import Options, TimestampsAt, read_options
 from tests import packets
 
 
@@ -78,17 +78,3 @@ def test_whatever_the_bytes_indexes_stay_inside(data):
     options = read_options(data, 0, len(data))
     for at in (*(place.echo for place in options.timestamps), *options.sack_edges):
         assert 0 <= at <= len(data) - 4
-
-
-def scale_of(options: bytes) -> int:
-    return window_scale(b"x" + options + b"y", 1, 1 + len(options))
-
-
-def test_the_window_scale():
-    assert scale_of(packets.nop() + packets.maximum_segment_size() + packets.window_scale(9)) == 9
-    assert scale_of(packets.window_scale(255)) == 14  # RFC 7323 §2.3
-
-
-@pytest.mark.parametrize("options", [b"", b"\0" + packets.window_scale(9), b"\x03\x04\x09\0", b"\x03", b"\x02\x01"])
-def test_no_window_scale(options):
-    assert scale_of(options) == 0
