@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +21,7 @@ from colo_bridge.errors import OperatorError
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Argument = Annotated[str, Field(min_length=1)]
 
 MOST_PASSTHROUGH_RULES = 64
@@ -293,7 +296,11 @@ def _sentence(error: ValidationError, section: str = "") -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            # Like TOML, with quotes where the name needs them: what is shown stays on one line.
+            text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
     return text
 
 
