@@ -187,7 +187,8 @@ def served() -> Iterator[Watched]:
     after = daemon.status()
     for reason in ("content", "control", "datagram"):
         assert after["divergences"][reason] == before["divergences"][reason], after["last_divergence"]
-    assert after["state"] == "protected"
+    # A check that comes late on a busy machine is said, and believed again when it has come.
+    wait_until(lambda: daemon.status()["state"] == "protected", 5, "protected")
 
 
 def _transfer(operation: str) -> dict[str, Any]:
@@ -257,8 +258,10 @@ class TestPrimary:
         first = FRAGMENTS[family][0]
         with served() as watched:
             send(Role.PRIMARY, first)
-            assert watched.arrived() == set()
-            assert watched.arrived(expected=1) == {first}
+            # Looked at in this order: what has left when no checkpoint was done yet has left too early.
+            seen = watched.arrived()
+            assert not seen or watched.counted("checkpoints_done")
+            assert seen | watched.arrived(expected=1 - len(seen)) == {first}
             assert watched.counted("timeout", "divergences")
             assert watched.counted("released_by_checkpoint_packets")
 
@@ -267,8 +270,10 @@ class TestPrimary:
         frames = garbage(11)
         passing = {one for one in frames if int.from_bytes(one[12:14], "big") not in (IPV4, IPV6, VLAN, QINQ)}
         with served() as watched:
-            send(Role.PRIMARY, *frames)
-            assert watched.arrived(expected=len(passing)) == passing
+            for some in slices(frames):
+                send(Role.PRIMARY, *some)
+                expected = passing.intersection(some)
+                assert watched.arrived(expected=len(expected)) == expected
             for kind, ethertype in (("vlan", VLAN), ("qinq", QINQ)):
                 sent = sum(one[12:14] == ethertype.to_bytes(2, "big") for one in frames)
                 wait_until(_reached(watched, sent, f"primary_discarded_{kind}", "kernel"), 5, f"{kind} is counted")
@@ -310,10 +315,12 @@ class TestSecondary:
 
     def test_garbage(self) -> None:
         frames = garbage(12)
-        malformed = sum(int.from_bytes(one[12:14], "big") == IPV4 or _is_broken_ipv6(one) for one in frames)
+        malformed = 0
         with served() as watched:
-            send(Role.SECONDARY, *frames)
-            wait_until(_reached(watched, malformed, "malformed_secondary"), 5, "all malformed ones are counted")
+            for some in slices(frames):
+                send(Role.SECONDARY, *some)
+                malformed += sum(int.from_bytes(one[12:14], "big") == IPV4 or _is_broken_ipv6(one) for one in some)
+                wait_until(_reached(watched, malformed, "malformed_secondary"), 5, "all malformed ones are counted")
             assert watched.counted("not_ip_thrown_away") > GARBAGE_FRAMES / 8
             assert watched.arrived() == set()
 
@@ -341,6 +348,12 @@ def test_tagged_frames_of_the_primary_pass_where_configured() -> None:
             wait_until(_reached(watched, len(MALFORMED), "malformed_primary"), 5, "all are counted")
             wait_until(_reached(watched, len(MALFORMED), "malformed_secondary"), 5, "all are counted")
             assert watched.arrived(expected=len(TAGGED)) == {_untagged(one) for one in TAGGED.values()}
+
+
+def slices(frames: list[bytes], size: int = 100) -> Iterator[list[bytes]]:
+    """Fewer at a time than a device's backlog takes while its processor is busy: the kernel drops the rest."""
+    for first in range(0, len(frames), size):
+        yield frames[first : first + size]
 
 
 def garbage(seed: int) -> list[bytes]:
