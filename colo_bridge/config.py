@@ -7,6 +7,8 @@ problem is always one sentence that names the key (`load` raises OperatorError).
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +20,7 @@ from colo_bridge.errors import OperatorError
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Argument = Annotated[str, Field(min_length=1)]
 
 
@@ -178,7 +181,11 @@ def _sentence(error: ValidationError) -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            # Like TOML, with quotes where the name needs them: what is shown stays on one line.
+            text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
     return text
 
 

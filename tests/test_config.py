@@ -52,6 +52,8 @@ def test_several_network_cards():
     [
         ('role = "primary"', "", "web.toml: key role is missing"),
         ('guest = "web"', 'gest = "web"', "unknown key gest (did you mean guest?)"),
+        ('guest = "web"', '"" = 1', 'unknown key ""'),
+        ('guest = "web"', '"two\\nlines" = 1', 'unknown key "two\\nlines"'),
         ("queue = 700", "queu = 700", "unknown key nic[1].queu (did you mean queue?)"),
         ("queue = 700", 'queue = "700"', "nic[1].queue: "),
         ("queue = 700", "queue = 65536", "nic[1].queue: "),
