@@ -126,15 +126,15 @@ def open_firewall(tables: Tables) -> Firewall:
     return opened
 
 
-def refuse_missing(tables: Tables) -> None:
-    """OperatorError if this kernel has no such tables for IPv6, which a host may lack."""
-    if tables.family is not Family.IPV6:
-        return
+def require(tables: Tables) -> None:
+    """Raise what prevents the use of these tables; of IPv6, which a host may lack, also how to do without."""
     try:
-        if not links.has_ipv6():
+        if tables.family is Family.IPV6 and not links.has_ipv6():
             raise KernelError("this kernel runs without IPv6")
         open_firewall(tables).list_tagged(TAG_PREFIX)
     except ColoBridgeError as error:
+        if tables.family is not Family.IPV6:
+            raise
         hint = "set `firewall.ipv6 = false` if the guest does without: its IPv6 is then dropped"
         raise OperatorError(f"IPv6 cannot be diverted: {error.problem}", hint) from error
 

@@ -69,9 +69,9 @@ class NicProtection:
     def arm(self) -> None:
         """Put the protection in force, or take over what a killed daemon left; errors leave no new trace."""
         self._refuse_wrong_ports()
-        self.taken_over = self._left_by_another()
         for tables in self._tables:
-            firewall.refuse_missing(tables)
+            firewall.require(tables)
+        self.taken_over = self._left_by_another()
         with contextlib.ExitStack() as undo:
             self.mirror = Tap(self._names.mirror, queue_length=_TAP_QUEUE)
             undo.callback(self.mirror.close)
@@ -296,10 +296,10 @@ class NicProtection:
 
     def _discards(self) -> tuple[tuple[str, set[str]], ...]:
         """For each guest port the kinds of frames that nobody compares."""
-        untold = set() if Family.IPV6 in self._families else {"ipv6"}
-        tags = {"vlan", "qinq"}
-        primary = untold if self._config.compare.tagged == "pass" else untold | tags
-        return (self._nic.primary_port, primary), (self._nic.secondary_port, untold | tags)
+        undiverted = set() if Family.IPV6 in self._families else {"ipv6"}
+        tagged = {"vlan", "qinq"}
+        primary = undiverted if self._config.compare.tagged == "pass" else undiverted | tagged
+        return (self._nic.primary_port, primary), (self._nic.secondary_port, undiverted | tagged)
 
     def _mirror_detours(self) -> tuple[Detour, ...]:
         return traffic.mirror(self._nic.primary_port, self.mirror.name)

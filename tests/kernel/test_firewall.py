@@ -148,14 +148,25 @@ def test_kernel_without_the_tables_of_ipv6_is_refused_with_the_way_out(monkeypat
         script(tmp_path / command, refuse)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OperatorError, match=r"cannot be diverted: .*table does not exist.*`firewall.ipv6 = false`"):
-        firewall.refuse_missing(Tables("nft", Family.IPV6))
-    firewall.refuse_missing(Tables("nft", Family.IPV4))
+        firewall.require(Tables("nft", Family.IPV6))
+
+
+def test_kernel_without_the_tables_of_ipv4_has_no_such_way_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OperatorError, match="no iptables of the nf_tables variant") as refused:
+        firewall.require(Tables("nft", Family.IPV4))
+    assert "ipv6" not in refused.value.hint
+
+
+@namespace
+def test_tables_that_work_are_not_refused(tables):
+    firewall.require(tables)
 
 
 def test_kernel_without_ipv6_is_refused_with_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setattr(links, "_IPV6", tmp_path / "missing")
     with pytest.raises(OperatorError, match=r"runs without IPv6.*`firewall.ipv6 = false`"):
-        firewall.refuse_missing(Tables("nft", Family.IPV6))
+        firewall.require(Tables("nft", Family.IPV6))
 
 
 def script(path: Path, line: str) -> None:
