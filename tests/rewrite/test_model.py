@@ -2,11 +2,12 @@
 
 The model knows both replicas' numbers.  Whatever the secondary sends must come out as the
 primary would have sent it, byte for byte; whatever the client sends must reach the secondary
-as if the client had spoken to the secondary all along.
+as if the client had spoken to the secondary all along; in every form that packets can have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from colo_bridge.rewrite import RewriteLimits, Rewriter
 from tests import packets
+from tests.forms import DESTINATION, HOP_BY_HOP, options_header, over_ipv6, tagged
 from tests.rewrite.trace import HEADER, TO_CLIENT, TO_GUEST, buffer
 
 MODULUS = 1 << 32
@@ -71,12 +73,16 @@ class Model:
     client: Replica
     stamped: bool
     partial: bool
+    form: Callable[[bytes], bytes]
+    """How the segments travel."""
     rewriter: Rewriter = field(default_factory=lambda: Rewriter(RewriteLimits(), HEADER))
     ticks: int = 0
     guest_octets: int = 1
     client_octets: int = 1
     echoed: int = 0
     """Ticks of the guest's stamp that the client echoes."""
+    acknowledged: int = 0
+    """The client's newest acknowledgement that reached the secondary, as an octet of the guest."""
 
     def options(self, value: int, echo: int, lead: int) -> bytes:
         if not self.stamped:
@@ -84,7 +90,7 @@ class Model:
         return packets.nop(lead) + packets.bare_timestamps(value, echo)
 
     def frame(self, route: dict, **segment) -> bytes:
-        return packets.tcp(**route, **segment, checksum="partial" if self.partial else "full")
+        return self.form(packets.tcp(**route, **segment, checksum="partial" if self.partial else "full"))
 
     def guest_frame(self, replica: Replica, octet: int, flags: str, event: Event, *, acknowledges: bool) -> bytes:
         """A guest's segment in the numbers of that replica."""
@@ -146,6 +152,7 @@ class Model:
         syn_ack = self.guest_frame(self.secondary, 0, "S", quiet, acknowledges=True)
         assert self.egress(syn_ack) == self.guest_frame(self.primary, 0, "S", quiet, acknowledges=True)
         assert self.ready() == [self.client_frame(self.secondary, 1, "A", quiet, acknowledges=True)]
+        self.acknowledged = self.guest_octets
 
     def guest_calls(self, quiet: Event) -> None:
         own = self.guest_frame(self.secondary, 0, "S", quiet, acknowledges=False)
@@ -162,6 +169,7 @@ class Model:
     def client_answers(self, flags: str, octet: int, event: Event) -> None:
         into = self.ingress(self.client_frame(self.primary, octet, flags, event, acknowledges=True))
         assert into == self.client_frame(self.secondary, octet, flags, event, acknowledges=True)
+        self.acknowledged = self.guest_octets
 
     def guest_answers(self, flags: str, octet: int, event: Event) -> None:
         out = self.egress(self.guest_frame(self.secondary, octet, flags, event, acknowledges=True))
@@ -179,8 +187,43 @@ class Model:
             self.client_octets += length
         if event.repeat_syn:
             self.guest_answers("S", 0, QUIET)
+            self.repeated_syn_is_answered()
+
+    def repeated_syn_is_answered(self) -> None:
+        """By the client's newest acknowledgement, in the secondary's numbers and with its own stamp."""
+        (frame,) = self.ready()
+        expected = packets.tcp(
+            **TO_GUEST,
+            seq=self.client.number(self.client_octets),
+            ack=self.secondary.number(self.acknowledged),
+            options=packets.timestamps(self.client.stamp(self.ticks), self.secondary.stamp(self.ticks))
+            if self.stamped
+            else b"",
+            fragment=0x4000,
+            identification=0,
+        )
+        expected = ANSWERED_IN.get(self.form, self.form)(expected)
+        assert frame == packets.GUEST_MAC + packets.CLIENT_MAC + expected[12:]
 
 
+def unchanged(frame: bytes) -> bytes:
+    return frame
+
+
+def with_extension_headers(frame: bytes) -> bytes:
+    return over_ipv6(frame, (HOP_BY_HOP, options_header()), (DESTINATION, options_header(20)))
+
+
+def in_a_vlan(frame: bytes) -> bytes:
+    return tagged(frame, 5)
+
+
+def over_ipv6_in_two_vlans(frame: bytes) -> bytes:
+    return tagged(over_ipv6(frame), 7, 8, outer=0x88A8)
+
+
+WAYS = st.sampled_from([unchanged, unchanged, over_ipv6, with_extension_headers, in_a_vlan, over_ipv6_in_two_vlans])
+ANSWERED_IN = {with_extension_headers: over_ipv6}
 QUIET = Event(from_guest=True, payload=b"", flags="", gaps=(), repeat_syn=False, ip_options=b"", lead=2)
 REPLICAS = st.builds(Replica, NUMBERS, NUMBERS)
 OPENINGS = st.sampled_from([Model.client_calls, Model.client_calls_and_is_early, Model.guest_calls, Model.both_call])
@@ -188,7 +231,7 @@ OPENINGS = st.sampled_from([Model.client_calls, Model.client_calls_and_is_early,
 
 @settings(max_examples=600, deadline=None)
 @given(
-    st.builds(Model, REPLICAS, REPLICAS, REPLICAS, st.booleans(), st.booleans()),
+    st.builds(Model, REPLICAS, REPLICAS, REPLICAS, st.booleans(), st.booleans(), WAYS),
     st.lists(st.tuples(OPENINGS, st.lists(EVENTS, max_size=12)), min_size=1, max_size=2),
     REPLICAS,
     REPLICAS,
@@ -206,7 +249,10 @@ def test_the_secondary_looks_like_the_primary(model, uses, primary, secondary, d
             client=Replica((model.client.initial + distance) % MODULUS, model.client.clock),
             stamped=model.stamped,
             partial=model.partial,
+            form=model.form,
             rewriter=model.rewriter,
+            ticks=model.ticks + 1,
+            echoed=model.ticks + 1,
         )
 
 
