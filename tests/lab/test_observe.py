@@ -18,12 +18,12 @@ OTHER_PORT = 7100
 OTHER_BYTES = 300_000
 OBSERVING = ("--set", "compare.mode=observe", "--set", "compare.timeout=1.0")
 SERVER = f"""
-import socket, sys
-listener = socket.create_server(("", {OTHER_PORT}))
-while True:
-    connection, _ = listener.accept()
-    connection.sendall(b"same " * {OTHER_BYTES // 10} + sys.argv[1].encode() * {OTHER_BYTES // 18})
-    connection.close()
+import socketserver, sys
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"same " * {OTHER_BYTES // 10} + sys.argv[1].encode() * {OTHER_BYTES // 18})
+socketserver.ThreadingTCPServer.request_queue_size = 100
+socketserver.ThreadingTCPServer(("", {OTHER_PORT}), Handler).serve_forever()
 """
 CLIENT = f"""
 import socket
