@@ -89,7 +89,7 @@ def test_version():
     assert colo_bridge("--version").stdout == f"colo-bridge {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["lab"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["lab"], ["passthrough"]])
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command, "--help")
     assert finished.returncode == 0
@@ -191,6 +191,13 @@ def test_the_table_shows_everything_as_it_is(file, daemon):
     assert ["counters:", "held", "packets", "now", "3"] in lines
     assert ["faults", "none"] in lines
     assert ["last", "divergence:", "connection", "[bold]10.0.0.1:1[/bold]"] in lines
+
+
+@pytest.mark.parametrize("command", [["add", "--protocol", "tcp"], ["del"], ["list"]])
+def test_passthrough_without_a_daemon_is_one_sentence(command, file):
+    name = [] if command == ["list"] else ["--name", "x"]
+    verb, *arguments = command
+    assert "no daemon listens" in sentence(colo_bridge("passthrough", verb, file, *arguments, *name))
 
 
 def test_a_guests_name_is_no_path():
