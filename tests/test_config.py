@@ -90,12 +90,53 @@ def test_a_wrong_value_is_named(old, new, sentence):
         ('[checkpoint]\ncommand = "rm -rf x"', "checkpoint.command: "),
         ('[checkpoint]\ncommand = [""]', "checkpoint.command[1]: "),
         ("[chekpoint]\ntimeout = 1.0", "unknown key chekpoint (did you mean checkpoint?)"),
+        ('[compare]\nmode = "obsreve"', "compare.mode: "),
+        ('[[passthrough]]\nname = "a"\nvlan = 7\n' * 2, "name 'a' is used twice in [[passthrough]]"),
+        ("".join(f'[[passthrough]]\nname = "a{at}"\nvlan = 7\n' for at in range(65)), "passthrough: "),
         (SECOND_NIC.replace("701", "700"), "queue '700' is used twice in [[nic]]"),
         (SECOND_NIC.replace("net1", "net0"), "name 'net0' is used twice in [[nic]]"),
     ],
 )
 def test_a_wrong_section_is_named(addition, sentence):
     assert sentence in refusal(GOOD + addition)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("", "passthrough[1]: the rule 'a' names no traffic"),
+        ('protocol = "sctp"', "passthrough[1].protocol: 'sctp' is no protocol"),
+        ("protocol = true", "passthrough[1].protocol: True is no protocol"),
+        ("protocol = 255", "passthrough[1].protocol: 255 is no protocol"),
+        ('guest_address = "10.0.0.1/8"', "passthrough[1].guest_address: 10.0.0.1/8 has host bits set"),
+        ('peer_address = "10.0.0.0/40"', "passthrough[1].peer_address: '10.0.0.0/40' does not appear to be"),
+        ("peer_address = 10", "passthrough[1].peer_address: "),
+        ('guest_ports = "9-3"', "passthrough[1].guest_ports: the range 9-3 is reversed"),
+        ('peer_ports = "65536"', "passthrough[1].peer_ports: '65536' is no port"),
+        ("peer_ports = -5", "passthrough[1].peer_ports: -5 is no port"),
+        ('peer_ports = "5-"', "passthrough[1].peer_ports: '5-' is no port"),
+        ('protocol = "icmp"\nguest_ports = 5', "passthrough[1]: guest_ports needs the protocol tcp or udp"),
+        ("protocol = 58\npeer_ports = 5", "passthrough[1]: peer_ports needs the protocol tcp or udp"),
+        ('opened_by = "client"', "passthrough[1]: opened_by needs the protocol tcp"),
+        ('protocol = "tcp"\nopened_by = "me"', "passthrough[1].opened_by: "),
+        ("vlan = 4095", "passthrough[1].vlan: "),
+        ('guest_address = "10.0.0.0/8"\npeer_address = "fd00::/8"', "guest_address and peer_address are of different"),
+        ("protocl = 6", "unknown key passthrough[1].protocl (did you mean protocol?)"),
+    ],
+)
+def test_a_wrong_passthrough_rule_is_named(keys, sentence):
+    assert sentence in refusal(GOOD + '[[passthrough]]\nname = "a"\n' + keys)
+
+
+def test_to_observe_is_to_hold_nothing_whatever_else_is_set():
+    text = (
+        GOOD
+        + '[compare]\nmode = "observe"\nuncompared = "drop"\nunsynchronised = "hold"\n[queue]\naccept_when_full = false'
+    )
+    parsed = config.parse(text)
+    assert (parsed.compare.uncompared, parsed.compare.unsynchronised) == ("pass", "pass")
+    assert parsed.queue.bypass_when_dead
+    assert parsed.queue.accept_when_full
 
 
 def test_whole_seconds_need_no_fraction():
@@ -125,6 +166,12 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path):
 def test_what_check_prints_is_the_same_configuration():
     parsed = config.parse(GOOD + SECOND_NIC + '[checkpoint]\ncommand = ["/bin/echo", "a\\"b\\\\", "ü\\u007f"]')
     assert config.parse(toml.dump(parsed.model_dump())) == parsed
+
+
+def test_passthrough_rules_survive_being_printed():
+    rules = ['protocol = "tcp"\nguest_ports = 22\nopened_by = "client"', 'peer_address = "fd00::/8"\nvlan = 7']
+    parsed = config.parse(GOOD + "".join(f'[[passthrough]]\nname = "r{at}"\n{rule}\n' for at, rule in enumerate(rules)))
+    assert config.parse(toml.dump(parsed.model_dump(exclude_none=True))) == parsed
 
 
 @given(st.lists(st.text(min_size=1, alphabet=st.characters(exclude_categories=("Cs",)))))

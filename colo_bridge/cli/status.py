@@ -57,9 +57,12 @@ def _print(answer: Mapping[str, object], as_json: bool) -> None:
 def _rows(answer: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in answer.items():
         label = f"{prefix}{name}".replace("_", " ")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _rows(value, f"{label}: ")
         elif isinstance(value, list):
             yield label, "; ".join(map(str, value)) or "none"
         else:
-            yield label, "none" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+            yield (
+                label,
+                "none" if value is None or value == {} else f"{value:.3f}" if isinstance(value, float) else str(value),
+            )

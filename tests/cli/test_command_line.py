@@ -90,10 +90,10 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["check"], ["status"], ["cleanup"], ["compare"], ["replay"], ["passthrough"], ["lab"]]
+    "command", ["", *["run", "check", "status", "passthrough", "cleanup", "compare", "replay", "lab"]]
 )
 def test_every_command_explains_itself(command):
-    finished = colo_bridge(*command, "--help")
+    finished = colo_bridge(*command.split(), "--help")
     assert finished.returncode == 0
     assert "usage: colo-bridge" in finished.stdout
     assert len(finished.stdout.splitlines()) > 5
@@ -194,6 +194,13 @@ def test_the_table_shows_everything_as_it_is(file, daemon):
     assert ["counters:", "held", "packets", "now", "3"] in lines
     assert ["faults", "none"] in lines
     assert ["last", "divergence:", "connection", "[bold]10.0.0.1:1[/bold]"] in lines
+
+
+@pytest.mark.parametrize("command", [["add", "--protocol", "tcp"], ["del"], ["list"]])
+def test_passthrough_without_a_daemon_is_one_sentence(command, file):
+    name = [] if command == ["list"] else ["--name", "x"]
+    verb, *arguments = command
+    assert "no daemon listens" in sentence(colo_bridge("passthrough", verb, file, *arguments, *name))
 
 
 def test_a_guests_name_is_no_path():

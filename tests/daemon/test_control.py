@@ -81,6 +81,20 @@ def test_status(run, path):
     assert answers_to(run, path, b'{"verb": "status"}\n') == [{"ok": True, "result": {"state": "protected"}}]
 
 
+def test_arguments_are_handed_on_and_logged_within_bounds(run, path, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def scenario():
+        async with serving(path):
+            return await asyncio.to_thread(client.ask, path, "echo", arguments={"a": [1], "b": "\n" + "x" * 900})
+
+    assert run(scenario())["a"] == [1]
+    (line,) = [line for line in caplog.messages if "echo" in line]
+    assert line.startswith('control socket: echo {"a": [1], "b": "\\nxxx')
+    assert line.endswith(f"x by uid {os.getuid()}")
+    assert len(line) < 600
+
+
 def test_several_requests_on_one_connection(run, path):
     answers = answers_to(run, path, b'{"verb": "echo", "a": 1}\n', b'{"verb": "status"}\n')
     assert [answer["result"] for answer in answers] == [{"verb": "echo", "a": 1}, {"state": "protected"}]

@@ -211,6 +211,100 @@ def test_counters_of_all_nics_are_added_up(configure: Callable[..., Config]) -> 
     run(configure(nics=2), scenario)
 
 
+# Observe mode and passthrough rules.
+
+
+def observing(*more: str) -> str:
+    return "\n".join(('[compare]\nmode = "observe"\ntimeout = 0.05', *more))
+
+
+def test_observing_holds_nothing_and_asks_for_nothing(
+    configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    config = configure(observing(), checkpoint(f"touch {tmp_path}/asked"))
+
+    async def scenario(daemon: Daemon) -> None:
+        await daemon.until(lambda: daemon.status["state"] == "observing")
+        ids = await daemon.diverge()
+        assert daemon.nic.queue.accepted == ids
+        await daemon.until(lambda: not daemon.status["counters"]["held_packets_now"])
+        status = daemon.status
+        assert status["counters"]["observed_packets"] == status["counters"]["observed_unequal_packets"] == 1
+        assert (status["divergences"]["datagram"], status["checkpoints"]["requested"]) == (1, 0)
+        assert status["observed_services"] == {"udp 53 of the guest": {"flows": 1, "diverged": 1}}
+
+    run(config, scenario)
+    assert not (tmp_path / "asked").exists()
+    assert "divergence (datagram)" in caplog.text
+    assert "stays held" not in caplog.text
+
+
+def test_observing_does_not_fill_the_log(
+    configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_OBSERVED_LINES", 2)
+    monkeypatch.setattr(service_module, "_OBSERVED_SECONDS", 0.5)
+
+    async def scenario(daemon: Daemon) -> None:
+        for port in range(5):
+            daemon.nic.queue.put(udp(dport=7000 + port, payload=b"ours"))
+            daemon.nic.secondary.put(udp(dport=7000 + port, payload=b"theirs"))
+        await daemon.until(lambda: sum(daemon.status["divergences"].values()) == 5)
+        assert caplog.text.count("divergence (") == 2
+        await asyncio.sleep(0.5)
+        await daemon.diverge()
+        await daemon.until(lambda: "(3 more were not logged)" in caplog.text)
+
+    run(configure(observing()), scenario)
+
+
+def test_what_is_observed_is_told_for_each_nic(configure: Callable[..., Config]) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        for nic in daemon.nics:
+            nic.queue.put(OURS)
+        await daemon.until(lambda: len(daemon.status["observed_services"]) == 2)
+        assert set(daemon.status["observed_services"]) == {"net0: udp 53 of the guest", "net1: udp 53 of the guest"}
+
+    run(configure(observing(), nics=2), scenario)
+
+
+def test_rules_of_the_configuration_and_of_the_operator(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure('[[passthrough]]\nname = "web"\nprotocol = "tcp"\nguest_ports = 80')
+    guest = ["--guest", "web", "--run-dir", config.run_dir]
+    caplog.set_level(logging.INFO)
+
+    async def scenario(daemon: Daemon) -> None:
+        async def passthrough(verb: str, *arguments: str) -> int:
+            return await asyncio.to_thread(main, ["passthrough", verb, *guest, *arguments])
+
+        held = daemon.nic.queue.put(OURS)
+        passed = daemon.nic.queue.put(tcp(seq=1000, ack=100, payload=b"in mid-stream"))
+        await daemon.until(lambda: daemon.nic.queue.accepted == passed)
+        assert await passthrough("add", "--name", "dns", "--protocol", "17", "--guest-ports", "53") == 0
+        await daemon.until(lambda: daemon.nic.queue.accepted == passed + held)
+        assert daemon.status["passthrough"]["dns"]["packets"] == daemon.status["passthrough"]["web"]["packets"] == 1
+        assert daemon.status["counters"]["passthrough_packets"] == 2
+        assert await passthrough("list") == 0
+        assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+            ["web", "protocol=6", "guest_ports=80", "1", "53", "0", "configured"],
+            ["dns", "protocol=17", "guest_ports=53", "1", "32", "0", "until", "stopped"],
+        ]
+        assert await passthrough("add", "--name", "dns", "--vlan", "7") == 1
+        assert "there is a passthrough rule 'dns' already" in capsys.readouterr().err
+        assert await passthrough("add", "--name", "x", "--peer-ports", "9-3") == 2
+        assert "passthrough rule: peer_ports: the range 9-3 is reversed" in capsys.readouterr().err
+        assert await passthrough("del", "--name", "dns") == 0
+        assert await passthrough("list", "--json") == 0
+        assert [rule["name"] for rule in json.loads(capsys.readouterr().out)["rules"]] == ["web"]
+
+    run(config, scenario)
+    rule = '{"rule": {"name": "dns", "protocol": 17, "guest_ports": "53"}}'
+    assert f"control socket: passthrough-add {rule} by uid 0" in caplog.text
+    assert "passthrough-list" not in caplog.text
+
+
 # The status keeps what the reference promises.
 
 
@@ -237,7 +331,7 @@ def test_every_documented_reason_and_number_of_checkpoints_is_there(configure: C
 
 def test_the_state_is_one_of_the_documented(configure: Callable[..., Config]) -> None:
     documented = set(re.findall(r"`([a-z]+)`", _table("field")["state"])) - {"faults"}
-    assert documented == {"starting", "protected", "unprotected"}
+    assert documented == {"starting", "protected", "unprotected", "observing"}
 
 
 @pytest.mark.parametrize(("fault", "exit_status"), [(None, 0), (RULE, 3)])
