@@ -44,7 +44,7 @@ class TcpConnection(Streams):
         super().__init__(flow, ledger)
         self.generation = generation
         self.epoch = ledger.epoch
-        self.primary_syns: list[Segment] = []
+        self.primary_syns: tuple[Segment, ...] = ()
         self.primary_syn_ack: Position | None = None
         self.secondary_syn: Segment | None = None
         """A SYN of the secondary that waits for the primary's."""
@@ -135,7 +135,7 @@ class TcpConnection(Streams):
         segment.retain()
         if not self.ledger.hold_syn(segment, self):
             return
-        self.primary_syns.append(segment)
+        self.primary_syns = (*self.primary_syns, segment)
         if self.secondary_syn is not None:
             self._match_syns()
         elif self.resets is not None and self.resets.secondary:
@@ -183,8 +183,8 @@ class TcpConnection(Streams):
         for segment in self._take_primary_syns():
             self._verified_syn(segment)
 
-    def _take_primary_syns(self) -> list[Segment]:
-        syns, self.primary_syns = self.primary_syns, []
+    def _take_primary_syns(self) -> tuple[Segment, ...]:
+        syns, self.primary_syns = self.primary_syns, ()
         for segment in syns:
             self.ledger.syn_is_decided(segment)
         return syns
