@@ -20,6 +20,8 @@ from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
+_MOST_SYN_DATA = 0xFFFF
+"""RFC 7413: one replica may accept data that came with the client's SYN, the other not."""
 
 
 class TcpConnection(Streams):
@@ -263,6 +265,22 @@ class TcpConnection(Streams):
             return False
         return other_opened or not (self.primary_followed or self.secondary_followed)
 
+    def is_this_opening(self, syn: TcpPacket) -> bool:
+        """Whether a SYN of one side answers the same SYN of the client as the other side's did here."""
+        ack = self._syn_ack
+        return ack is not None and bool(syn.flags & ACK) and syn.acknowledgment == serial_at(ack)
+
+    def is_another_opening(self, syn: TcpPacket) -> bool:
+        """Whether it answers another one: the two ACKs of one opening differ by data in the client's SYN at most."""
+        ack = self._syn_ack
+        if ack is None or not syn.flags & ACK:
+            return False
+        return abs(position_near(syn.acknowledgment, ack) - ack) > _MOST_SYN_DATA
+
+    @property
+    def _syn_ack(self) -> Position | None:
+        return self.primary_syn_ack if self.primary_syn_ack is not None else self.secondary_syn_ack
+
     # Resets.
 
     def _primary_reset(self, segment: Segment) -> None:
@@ -292,7 +310,7 @@ class TcpConnection(Streams):
             self.ledger.release(reset)
         if resets.conflict:
             self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
-        elif not freed and self.primary_isns and self.secondary_isn is None:
+        elif not freed and self.primary_isns and self.secondary_isn is None and not self.secondary_followed:
             self._diverge_control(self.primary_isns[-1], "the secondary refused the connection")
         elif self._secondary_reset_passed():
             self._diverge_control(segment.start, "only the secondary resets the connection")
