@@ -11,12 +11,23 @@ Both sides are in the primary's numbers: the rewriter sees to that.
 
 from __future__ import annotations
 
+from collections import deque
+
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.floor import Floor
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Segment, first_packets, insert_in_order, is_covered, remove_newest, take_below
+from colo_bridge.compare.segment import (
+    LONG,
+    Queue,
+    Segment,
+    first_packets,
+    insert_in_order,
+    is_covered,
+    remove_newest,
+    take_below,
+)
 from colo_bridge.wire.packet import FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
@@ -56,10 +67,10 @@ class Streams:
         self.secondary_end: Position | None = None
         self.floor = Floor(ledger)
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
-        self.unverified: list[Segment] = []
-        self.never_compared: list[Segment] = []
+        self.unverified: Queue = []
+        self.never_compared: tuple[Segment, ...] = ()
         # The secondary's segments with octets above the cursor.
-        self.uncompared: list[Segment] = []
+        self.uncompared: Queue = []
         self.primary_isns: list[Position] = []
         """The numbers of the SYNs that the primary sent, the newest last; none in midstream."""
         self.secondary_isn: Serial | None = None
@@ -100,6 +111,8 @@ class Streams:
         segment.retain()
         if not self.ledger.hold(segment):
             remove_newest(self.unverified, segment)
+        elif len(self.unverified) == LONG:
+            self.unverified = deque(self.unverified)
 
     def _primary_repeats(self, segment: Segment) -> None:
         """All octets lie below the cursor: released without a look, unless they were never compared."""
@@ -115,7 +128,7 @@ class Streams:
             self.ledger.release(segment)
         elif self.ledger.hold(segment):
             segment.retain()
-            self.never_compared.append(segment)
+            self.never_compared = (*self.never_compared, segment)
 
     # The secondary's octets.
 
@@ -151,6 +164,8 @@ class Streams:
         segment.retain()
         if not self.ledger.keep(segment):
             remove_newest(self.uncompared, segment)
+        elif len(self.uncompared) == LONG:
+            self.uncompared = deque(self.uncompared)
 
     # The comparison.
 
@@ -347,7 +362,7 @@ class Streams:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
         held.sort(key=lambda segment: (segment.start, segment.arrived))
-        self.never_compared.clear()
+        self.never_compared = ()
         self.unverified.clear()
         self._forget_uncompared()
         self.secondary_end = None

@@ -20,6 +20,8 @@ from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
+_MOST_SYN_DATA = 0xFFFF
+"""RFC 7413: one replica may accept data that came with the client's SYN, the other not."""
 
 
 class TcpConnection(Streams):
@@ -44,7 +46,7 @@ class TcpConnection(Streams):
         super().__init__(flow, ledger)
         self.generation = generation
         self.epoch = ledger.epoch
-        self.primary_syns: list[Segment] = []
+        self.primary_syns: tuple[Segment, ...] = ()
         self.primary_syn_ack: Position | None = None
         self.secondary_syn: Segment | None = None
         """A SYN of the secondary that waits for the primary's."""
@@ -135,7 +137,7 @@ class TcpConnection(Streams):
         segment.retain()
         if not self.ledger.hold_syn(segment, self):
             return
-        self.primary_syns.append(segment)
+        self.primary_syns = (*self.primary_syns, segment)
         if self.secondary_syn is not None:
             self._match_syns()
         elif self.resets is not None and self.resets.secondary:
@@ -183,8 +185,8 @@ class TcpConnection(Streams):
         for segment in self._take_primary_syns():
             self._verified_syn(segment)
 
-    def _take_primary_syns(self) -> list[Segment]:
-        syns, self.primary_syns = self.primary_syns, []
+    def _take_primary_syns(self) -> tuple[Segment, ...]:
+        syns, self.primary_syns = self.primary_syns, ()
         for segment in syns:
             self.ledger.syn_is_decided(segment)
         return syns
@@ -263,6 +265,22 @@ class TcpConnection(Streams):
             return False
         return other_opened or not (self.primary_followed or self.secondary_followed)
 
+    def is_this_opening(self, syn: TcpPacket) -> bool:
+        """Whether a SYN of one side answers the same SYN of the client as the other side's did here."""
+        ack = self._syn_ack
+        return ack is not None and bool(syn.flags & ACK) and syn.acknowledgment == serial_at(ack)
+
+    def is_another_opening(self, syn: TcpPacket) -> bool:
+        """Whether it answers another one: the two ACKs of one opening differ by data in the client's SYN at most."""
+        ack = self._syn_ack
+        if ack is None or not syn.flags & ACK:
+            return False
+        return abs(position_near(syn.acknowledgment, ack) - ack) > _MOST_SYN_DATA
+
+    @property
+    def _syn_ack(self) -> Position | None:
+        return self.primary_syn_ack if self.primary_syn_ack is not None else self.secondary_syn_ack
+
     # Resets.
 
     def _primary_reset(self, segment: Segment) -> None:
@@ -294,7 +312,7 @@ class TcpConnection(Streams):
         if resets.conflict:
             detail = "both sides reset the connection, at different numbers"
             self._diverge_control(segment.start, detail, segment, *resets.held)
-        elif not freed and self.primary_isns and self.secondary_isn is None:
+        elif not freed and self.primary_isns and self.secondary_isn is None and not self.secondary_followed:
             detail = "the secondary refused the connection"
             self._diverge_control(self.primary_isns[-1], detail, segment, *self.primary_syns)
         elif self._secondary_reset_passed():

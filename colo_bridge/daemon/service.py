@@ -30,7 +30,6 @@ from colo_bridge.daemon.rate import RateLimit
 from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.rewrite.limits import RewriteLimits
-from colo_bridge.rewrite.paced import PacedRewriter
 from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class Service:
 
     def _data_path(self, protection: NicProtection) -> DataPath:
         comparator = (Observer if self._observes else Comparator)(_settings(self._config))
-        rewriter = (PacedRewriter if self._observes else Rewriter)(_rewrite_limits(self._config))
+        rewriter = Rewriter(_rewrite_limits(self._config))
         return DataPath(
             protection.queue,
             protection.mirror,

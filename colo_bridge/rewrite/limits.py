@@ -55,9 +55,5 @@ class RewriteCounters:
     """Acknowledgements given to the secondary in the client's name, because it had missed them."""
     translated_sack: int = 0
     """Segments with SACK blocks that were moved."""
-    acknowledgments_lowered: int = 0
-    """Client segments that acknowledge what the secondary has not sent yet (observe mode): lowered."""
-    acknowledgments_repeated: int = 0
-    """The client's last ACK, given again to a secondary that sends what was acknowledged (observe mode)."""
     synchronisations: int = 0
     """Checkpoints that set all offsets to zero."""
