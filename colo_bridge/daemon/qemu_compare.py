@@ -209,10 +209,14 @@ class QemuCompare:
             elif message == notification.CHECKPOINT_DONE:
                 self._checkpoint_done()
             else:
-                self._unknown_notifications += 1
-                log.warning("notify: unknown message of %d bytes: %r", len(message), bytes(message[:32]))
+                self._unknown_message(message)
         if self._notify.queued_bytes > _ANSWERS:
             self._notify.pause()
+
+    def _unknown_message(self, message: bytearray) -> None:
+        if not self._unknown_notifications:
+            log.warning("notify: unknown message %r; more of them are only counted", bytes(message[:32]))
+        self._unknown_notifications += 1
 
     def _answers_were_read(self) -> None:
         assert self._notify is not None
@@ -220,6 +224,8 @@ class QemuCompare:
             self._notify.resume()
 
     def _checkpoint_done(self) -> None:
+        # A divergence in what was sent before it needs no other checkpoint.
+        self._asked = True
         for feed in (self._primary, self._secondary):
             for _ in range(_DRAINING_READS):
                 if not feed.read():

@@ -185,6 +185,7 @@ def test_a_checkpoint_that_nobody_asked_for_releases_too():
 
 def test_a_checkpoint_concerns_what_was_sent_before_it_though_not_yet_read():
     with comparing() as compare:
+        assert compare.out_after_secondary() == compare.notified() == []
         compare.process.send_signal(signal.SIGSTOP)
         compare.notify.send(CHECKPOINT_DONE)
         compare.primary.send(data(b"before"))
@@ -196,6 +197,19 @@ def test_a_checkpoint_concerns_what_was_sent_before_it_though_not_yet_read():
         compare.secondary.send(data(b"after", at=6))
         assert compare.out_after_secondary() == [data(b"after", at=6)]
         assert compare.notified() == []
+
+
+def test_a_divergence_before_a_checkpoint_asks_for_no_other_one():
+    with comparing() as compare:
+        assert compare.out_after_secondary() == compare.notified() == []
+        compare.process.send_signal(signal.SIGSTOP)
+        compare.notify.send(CHECKPOINT_DONE)
+        compare.primary.send(data(b"one"))
+        compare.secondary.send(data(b"two"))
+        compare.process.send_signal(signal.SIGCONT)
+        assert compare.out.receive() == data(b"one")
+        assert compare.notified() == []
+        wait_for(lambda: "divergence (content)" in compare.log())
 
 
 @pytest.mark.parametrize("message", [b"", b"COLO_CHECKPOINT\0", b"DO_CHECKPOINT", b"\xff" * 1000])
