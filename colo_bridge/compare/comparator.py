@@ -1,8 +1,9 @@
 """The comparator of one guest: packets of both sides in, decisions out.
 
 1. It is pure: no sockets, no clock; `now` (seconds, any epoch) is an argument.
-2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or
-   in `revised` with the IPv4 packet that leaves instead (only where `Settings.cure_after` is set).
+2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or, only where
+   `Settings.cure_after` is set, in `revised` with the IP packet that leaves instead or in `replaced` when all of
+   it has left in packets of `forwarded`.
 3. `divergences` tells what differed; `latched` says that a checkpoint is asked for.
 
 The caller takes these lists and `divergences` whenever it likes and clears them.
@@ -11,7 +12,7 @@ The caller takes these lists and `divergences` whenever it likes and clears them
 from __future__ import annotations
 
 from colo_bridge.compare.datagram import DatagramFlow
-from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.decisions import Divergence, Forward
 from colo_bridge.compare.flow import TcpFlow
 from colo_bridge.compare.item import Owner, Token
 from colo_bridge.compare.ledger import Ledger
@@ -30,7 +31,9 @@ class Comparator:
         "_table",
         "divergences",
         "dropped",
+        "forwarded",
         "released",
+        "replaced",
         "revised",
     )
 
@@ -42,6 +45,8 @@ class Comparator:
         self._flows = self._table.flows
         self.released: list[Token] = self._ledger.released
         self.revised: list[tuple[Token, bytes]] = self._ledger.revised
+        self.forwarded: list[Forward] = self._ledger.forwarded
+        self.replaced: list[Token] = self._ledger.replaced
         self.dropped: list[Token] = self._ledger.dropped
         self.divergences: list[Divergence] = self._ledger.divergences
 
@@ -120,7 +125,7 @@ class Comparator:
         self._table.expire(now)
 
     def cure(self, now: float) -> None:
-        """Lower ACKs that the floor has held for a while; call it every few milliseconds."""
+        """End what two healthy stacks might wait for; call it every few milliseconds."""
         delay = self._settings.cure_after
         if delay is None:
             return
@@ -131,7 +136,7 @@ class Comparator:
             owners[item.owner] = None
         for owner in owners:
             if isinstance(owner, TcpConnection):
-                owner.floor.lower(now - delay)
+                owner.cure(now - delay)
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """Release what is held. `synchronised`: the secondary's state now is the primary's.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
+from colo_bridge.wire.build import timestamps
 from colo_bridge.wire.packet import ACK, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
 
@@ -20,7 +22,7 @@ from colo_bridge.wire.serial import Position, Serial, first_position, position_n
 class Floor:
     """`above` holds the primary's segments that wait for the floor alone, in order of their ACK."""
 
-    __slots__ = ("_lost_at", "above", "ledger", "primary", "secondary", "windows")
+    __slots__ = ("_lost_at", "above", "ledger", "newest_stamp", "primary", "secondary", "windows")
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -30,6 +32,8 @@ class Floor:
         """The secondary's highest ACK: the floor, since the primary's ACKs are what it is applied to."""
         self.above: list[Segment] = []
         self.windows = Windows()
+        self.newest_stamp: Serial | None = None
+        """The newest TSval known to have left while something with octets waited."""
         self._lost_at: Position | None = None
 
     def primary_ack(self, packet: TcpPacket) -> Position | None:
@@ -48,12 +52,20 @@ class Floor:
 
     def settle(self, segment: Segment) -> None:
         """Release a segment whose octets are verified, or hold it until the floor reaches its ACK."""
-        ack, floor = segment.ack, self.secondary
-        if ack is None or (floor is not None and ack <= floor and self._fits_window(segment)):
+        if self.reaches(segment):
             self._leave(segment)
         elif self.ledger.hold(segment):
-            segment.retain_header()
+            ack = _ack_of(segment)
+            if self.ledger.settings.forward:
+                segment.retain()
+            else:
+                segment.retain_header()
             self.above.insert(bisect_right(self.above, ack, key=_ack_of), segment)
+
+    def reaches(self, segment: Segment) -> bool:
+        """Whether the floor, and the window where it matters, lets a segment leave."""
+        ack, floor = segment.ack, self.secondary
+        return ack is None or (floor is not None and ack <= floor and self._fits_window(segment))
 
     def settle_pure(self, segment: Segment) -> None:
         """The same for a segment without octets."""
@@ -77,22 +89,31 @@ class Floor:
         self.windows.note_secondary(packet, ack)
         return ack
 
-    def lower(self, before: float) -> None:
-        """Release pure ACKs that the floor has held since before a time, lowered to the floor.
+    def lower(self, before: float, forwarding: Forwarding | None) -> None:
+        """Lower to the floor what it has held since before a time.
 
-        The client learns how far the secondary is, and resends what it lacks.  The newest one stays
-        as it is, to leave when the secondary has caught up: nobody would send it again.
+        The client learns how far the secondary is, and resends what it lacks.  Older pure ACKs leave lowered.
+        The newest stays, to leave when the secondary has caught up, since nobody would send it again; it, and
+        octets that are verified, are forwarded lowered where there is a way.
         """
         floor = self.secondary
-        if floor is None:
+        if floor is None or not self.above or _ack_of(self.above[-1]) <= floor:
             return
         above, self.above = self.above, []
         for segment in above:
-            older = segment is not above[-1] and segment.arrived < before
-            if older and segment.edge is not None and _ack_of(segment) > floor:
-                self.ledger.revise(segment, self.windows.narrowed(segment, floor))
-            else:
+            waits = segment.arrived >= before or _ack_of(segment) <= floor
+            if waits or not self._lower(segment, floor, segment is above[-1], forwarding):
                 self.above.append(segment)
+
+    def _lower(self, segment: Segment, floor: Position, newest: bool, forwarding: Forwarding | None) -> bool:
+        """Whether the segment has to wait no longer."""
+        if segment.start < segment.end:
+            return forwarding is not None and forwarding.forward_octets(segment)
+        if not newest:
+            self.ledger.revise(segment, self.windows.narrowed(segment, floor))
+        elif forwarding is not None:
+            forwarding.tell(segment)
+        return not newest
 
     def take_all(self) -> list[Segment]:
         """What the floor holds, for a checkpoint to release."""
@@ -127,9 +148,20 @@ class Floor:
         for segment in reached:
             if self._fits_window(segment):
                 self._leave(segment)
+                if self.ledger.settings.forward:
+                    self.note_left(segment)
             else:
                 without_window.append(segment)
         above[: len(reached)] = without_window
+
+    def note_left(self, segment: Segment) -> None:
+        """Remember the timestamp of what left, or is about to, ahead of something with octets that waits."""
+        stamps = timestamps(segment.packet(), segment.tcp - segment.ip)
+        if stamps is None:
+            return
+        newest = self.newest_stamp
+        if newest is None or position_near(stamps[0], first_position(newest)) > first_position(newest):
+            self.newest_stamp = stamps[0]
 
     def _fits_window(self, segment: Segment) -> bool:
         return segment.edge is None or self.windows.may_leave(segment.edge, _ack_of(segment))

@@ -1,13 +1,13 @@
 """Who waits, who may leave, and what was noticed: the books that all flows share.
 
-1. Every primary packet given to the comparator ends in `released`, `revised` or `dropped`, once.
+1. Every primary packet given to the comparator ends in `released`, `revised`, `replaced` or `dropped`, once.
 2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
 3. One latched checkpoint request per guest: none is added until the last one is done.
 """
 
 from __future__ import annotations
 
-from colo_bridge.compare.decisions import Counters, Divergence
+from colo_bridge.compare.decisions import Counters, Divergence, Forward
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
@@ -19,10 +19,12 @@ class Ledger:
         "divergences",
         "dropped",
         "epoch",
+        "forwarded",
         "held",
         "held_bytes",
         "latched",
         "released",
+        "replaced",
         "revised",
         "settings",
         "synchronised_epoch",
@@ -36,6 +38,8 @@ class Ledger:
         self.released: list[Token] = []
         self.dropped: list[Token] = []
         self.revised: list[tuple[Token, bytes]] = []
+        self.forwarded: list[Forward] = []
+        self.replaced: list[Token] = []
         self.divergences: list[Divergence] = []
         self.held: dict[Item, None] = {}
         self.held_bytes = 0
@@ -63,6 +67,20 @@ class Ledger:
         self.counters.released_packets += 1
         self.counters.released_bytes += item.length
         self.counters.revised_acknowledgments += 1
+
+    def forward(self, packet: Forward) -> None:
+        """Send a packet of our own."""
+        self.forwarded.append(packet)
+        self.counters.forwarded_packets += 1
+        self.counters.forwarded_bytes += len(packet.packet)
+
+    def replace(self, item: Item) -> None:
+        """Drop a packet of which everything was forwarded."""
+        if item in self.held:
+            del self.held[item]
+            self.held_bytes -= item.length
+        self.replaced.append(item.token)
+        self.counters.replaced_packets += 1
 
     def pass_on(self, token: Token, length: int) -> None:
         self.released.append(token)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.floor import Floor
+from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
@@ -25,9 +26,11 @@ class Streams:
     __slots__ = (
         "cursor",
         "diverged",
+        "ethernet",
         "finished",
         "floor",
         "flow",
+        "forwarding",
         "ledger",
         "near",
         "never_compared",
@@ -65,6 +68,9 @@ class Streams:
         self.secondary_isn: Serial | None = None
         """The secondary's own number; None before its SYN."""
         self.resets: Resets | None = None
+        self.ethernet = b""
+        """The header in front of the secondary's packets, where packets of our own may be sent."""
+        self.forwarding: Forwarding | None = None
 
     # The primary's octets.
 
@@ -74,6 +80,8 @@ class Streams:
         if self.primary_end is None or end > self.primary_end:
             self.primary_end = end
         if end == segment.start:
+            if self.unverified:
+                self._note_ahead(segment)
             self.floor.settle_pure(segment)
             return
         cursor = self.cursor
@@ -89,6 +97,7 @@ class Streams:
             unverified.append(segment)
         else:
             insert_in_order(unverified, segment)
+            self._note_ahead(segment)
         if self.resets is not None and self._secondary_reset_passed():
             self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on")
         if self.uncompared and not self.diverged:
@@ -107,7 +116,20 @@ class Streams:
             self._hold_never_compared(segment)
             return
         self.ledger.counters.retransmissions += 1
-        self.floor.settle(segment)
+        if self.unverified:
+            self._note_ahead(segment)
+        self._settle(segment)
+
+    def _note_ahead(self, segment: Segment) -> None:
+        """A segment leaves ahead of octets that wait, unless the floor holds it too."""
+        if self.ledger.settings.forward and self.floor.reaches(segment):
+            self.floor.note_left(segment)
+
+    def _settle(self, segment: Segment) -> None:
+        if self.forwarding is None:
+            self.floor.settle(segment)
+        else:
+            self.forwarding.settle(segment)
 
     def _hold_never_compared(self, segment: Segment) -> None:
         if self.ledger.settings.pass_unsynchronised:
@@ -176,7 +198,10 @@ class Streams:
                 self.cursor = cursor = end
             if ours.end <= end:
                 del primary[0]
-                self.floor.settle(ours)
+                if self.forwarding is None:
+                    self.floor.settle(ours)
+                else:
+                    self.forwarding.settle(ours)
             if theirs.end <= end:
                 del secondary[0]
                 self.ledger.throw_away(theirs)
@@ -279,6 +304,18 @@ class Streams:
         """Whether `end` lies behind the RST, the cursor, and all that the side of the RST sent itself."""
         return end is not None and all(other is None or end > other for other in (number, self.cursor, own_end))
 
+    # What two healthy stacks might wait for.
+
+    def cure(self, before: float) -> None:
+        """Let the client know what it may of what waits since before a time."""
+        if self.ethernet and self.forwarding is None and not self.diverged:
+            self.forwarding = Forwarding(self.ethernet, self.unverified, self.floor)
+        self.floor.lower(before, self.forwarding)
+        if self.forwarding is not None and not self.diverged:
+            self.forwarding.pay()
+            if self.cursor is not None:
+                self.forwarding.forward_straddling(self.cursor, before)
+
     # Divergence, timeout and checkpoint.
 
     def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
@@ -331,7 +368,8 @@ class Streams:
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""
-        held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
+        owed = self.forwarding.take_held() if self.forwarding is not None else []
+        held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *owed, *resets]
         held.sort(key=lambda segment: (segment.start, segment.arrived))
         self.never_compared.clear()
         self.unverified.clear()

@@ -13,6 +13,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
+from colo_bridge.wire.frame import ethernet_header
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
@@ -87,6 +88,8 @@ class TcpConnection(Streams):
             self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
+        if not self.ethernet and self.ledger.settings.forward:
+            self.ethernet = ethernet_header(packet)
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
         segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:
@@ -295,6 +298,7 @@ class TcpConnection(Streams):
         return not (
             self.unverified
             or self.floor.above
+            or (self.forwarding is not None and self.forwarding.owed is not None)
             or self.uncompared
             or self.never_compared
             or self.primary_syns

@@ -66,14 +66,20 @@ class Windows:
         limit = self.secondary_edge
         return limit is None or edge <= limit or limit - ack >= min(_ONE_SEGMENT, edge - ack)
 
-    def narrowed(self, segment: Segment, ack: Position) -> bytes:
-        """The IPv4 packet of a pure ACK with this acknowledgment and no more window than both have."""
-        edge, scale = segment.edge, self.primary_scale
-        assert edge is not None and scale is not None
+    def offered(self, segment: Segment, ack: Position) -> int:
+        """The window field that with this acknowledgment, not above the segment's own, offers no more than both have."""
+        scale = self.primary_scale
+        if scale is None or segment.ack is None:
+            return segment.window
+        edge = segment.ack + (segment.window << scale)
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
+        return min(_LARGEST, max(0, limit - ack) >> scale)
+
+    def narrowed(self, segment: Segment, ack: Position) -> bytes:
+        """The IP packet of a pure ACK with this acknowledgment and no more window than both have."""
         packet = bytearray(segment.packet())
         tcp = segment.tcp - segment.ip
         _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
-        _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))
+        _WINDOW.pack_into(packet, tcp + _WINDOW_AT, self.offered(segment, ack))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)

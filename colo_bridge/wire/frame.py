@@ -8,7 +8,7 @@ Formats: IEEE 802.3 clause 3.2.6, IEEE 802.1Q §9.3 and §9.5 (tags).
 
 from __future__ import annotations
 
-from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tagged_connection, tagged_flow
+from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tag_bytes, tagged_connection, tagged_flow
 from colo_bridge.wire.ipv4 import HEADER as IPV4_HEADER
 from colo_bridge.wire.ipv4 import parse_ipv4
 from colo_bridge.wire.ipv6 import HEADER as IPV6_HEADER
@@ -54,6 +54,12 @@ def parse_ip(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Fragme
     if ip == end or buffer[ip] >> 4 != 6:
         return parse_ipv4(buffer, ip, end)
     return parse_ipv6(buffer, ip, end)
+
+
+def ethernet_header(packet: TcpPacket) -> bytes:
+    """The header, tags included, of the frame that a packet stands in; empty for a bare packet."""
+    header = ETHERNET_HEADER + tag_bytes(packet.connection)
+    return bytes(packet.buffer[packet.ip - header : packet.ip]) if packet.ip >= header else b""
 
 
 def cut_short(buffer: Buffer, ip: int, end: int) -> CutShort:

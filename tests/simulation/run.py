@@ -24,7 +24,7 @@ ETHERNET = HEADER + 14
 LONGEST = 120.0
 """Seconds of virtual time after which a run has stalled for certain."""
 _TICK, _CURE = 0.25, 0.01
-CURES = Settings(cure_after=_CURE)
+CURES = Settings(cure_after=_CURE, forward=True)
 NO_CURES = Settings()
 
 
@@ -204,9 +204,17 @@ class Protected(Native):
             self._to_client.send(self._held.pop(token))
         for token, packet in comparator.revised:
             self._to_client.send(self._held.pop(token)[:ETHERNET] + packet)
-        for token in comparator.dropped:
+        for forward in comparator.forwarded:
+            self._to_client.send(bytearray(HEADER) + forward.ethernet + forward.packet)
+        for token in (*comparator.replaced, *comparator.dropped):
             del self._held[token]
-        for decided in (comparator.released, comparator.revised, comparator.dropped):
+        for decided in (
+            comparator.released,
+            comparator.revised,
+            comparator.forwarded,
+            comparator.replaced,
+            comparator.dropped,
+        ):
             decided.clear()
         self.problems += [
             f"{each.reason.value} at {self.clock.now:.3f}: {each.detail}" for each in comparator.divergences
