@@ -14,7 +14,7 @@ from __future__ import annotations
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.decisions import Divergence, Forward
 from colo_bridge.compare.flow import TcpFlow
-from colo_bridge.compare.item import Owner, Token
+from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
@@ -129,7 +129,7 @@ class Comparator:
         delay = self._settings.cure_after
         if delay is None:
             return
-        owners: dict[Owner, None] = {}
+        owners = self._ledger.owing.copy()
         for item in self._ledger.held:
             if item.arrived >= now - delay:
                 break
@@ -137,6 +137,8 @@ class Comparator:
         for owner in owners:
             if isinstance(owner, TcpConnection):
                 owner.cure(now - delay)
+                if owner.floor.owed is None:
+                    self._ledger.owing.pop(owner, None)
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """Release what is held. `synchronised`: the secondary's state now is the primary's.
@@ -154,6 +156,11 @@ class Comparator:
     def released_packets(self) -> int:
         """Released so far, in all."""
         return self._counters.released_packets
+
+    @property
+    def needs_cure(self) -> bool:
+        """Whether `cure` might find something to do."""
+        return bool(self._ledger.held or self._ledger.owing)
 
     @property
     def held_packets(self) -> int:

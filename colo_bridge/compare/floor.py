@@ -22,7 +22,18 @@ from colo_bridge.wire.serial import Position, Serial, first_position, position_n
 class Floor:
     """`above` holds the primary's segments that wait for the floor alone, in order of their ACK."""
 
-    __slots__ = ("_lost_at", "above", "ledger", "newest_stamp", "primary", "secondary", "windows")
+    __slots__ = (
+        "_lost_at",
+        "_told_ack",
+        "_told_edge",
+        "above",
+        "ledger",
+        "newest_stamp",
+        "owed",
+        "primary",
+        "secondary",
+        "windows",
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -34,6 +45,10 @@ class Floor:
         self.windows = Windows()
         self.newest_stamp: Serial | None = None
         """The newest TSval known to have left while something with octets waited."""
+        self.owed: Segment | None = None
+        """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
+        self._told_ack: Position | None = None
+        self._told_edge: Position | None = None
         self._lost_at: Position | None = None
 
     def primary_ack(self, packet: TcpPacket) -> Position | None:
@@ -90,30 +105,75 @@ class Floor:
         return ack
 
     def lower(self, before: float, forwarding: Forwarding | None) -> None:
-        """Lower to the floor what it has held since before a time.
+        """Let the client know how far the secondary is, where something has waited for it since before a time.
 
-        The client learns how far the secondary is, and resends what it lacks.  Older pure ACKs leave lowered.
-        The newest stays, to leave when the secondary has caught up, since nobody would send it again; it, and
-        octets that are verified, are forwarded lowered where there is a way.
+        Older pure ACKs leave lowered to the floor.  The newest stays, to leave when the secondary has caught up, since
+        nobody would send it again; it is told lowered, and octets that are verified are forwarded, where there is
+        a way.  What waited for room in the secondary's window leaves without.
         """
-        floor = self.secondary
-        if floor is None or not self.above or _ack_of(self.above[-1]) <= floor:
+        floor, above = self.secondary, self.above
+        if floor is None or not above:
             return
-        above, self.above = self.above, []
+        newest, self.above = above[-1], []
         for segment in above:
-            waits = segment.arrived >= before or _ack_of(segment) <= floor
-            if waits or not self._lower(segment, floor, segment is above[-1], forwarding):
+            if segment.arrived >= before or not self._lower(segment, floor, segment is newest, forwarding):
                 self.above.append(segment)
 
     def _lower(self, segment: Segment, floor: Position, newest: bool, forwarding: Forwarding | None) -> bool:
         """Whether the segment has to wait no longer."""
-        if segment.start < segment.end:
+        if _ack_of(segment) <= floor:
+            self._narrow(segment)
+        elif segment.start < segment.end:
             return forwarding is not None and forwarding.forward_octets(segment)
-        if not newest:
+        elif not newest:
             self.ledger.revise(segment, self.windows.narrowed(segment, floor))
-        elif forwarding is not None:
-            forwarding.tell(segment)
-        return not newest
+        else:
+            if forwarding is not None and (self._told_ack is None or floor > self._told_ack):
+                forwarding.tell(segment)
+            return False
+        return True
+
+    def lowered(self, segment: Segment) -> Position:
+        """The ACK of a segment, as far as the secondary has acknowledged too."""
+        assert self.secondary is not None
+        return min(_ack_of(segment), self.secondary)
+
+    def above_floor(self) -> list[Segment]:
+        """What waits for the floor, without what waits for room."""
+        floor = self.secondary
+        return [segment for segment in self.above if floor is None or _ack_of(segment) > floor]
+
+    def owe(self, segment: Segment) -> None:
+        """The client is being told less than this segment says."""
+        self.note_told(segment)
+        if not self.ledger.settings.forward or self.is_paid(segment):
+            return
+        segment.retain_header()
+        self.owed = segment
+        self.ledger.owing[segment.owner] = None
+
+    def note_told(self, segment: Segment) -> None:
+        self._told_ack = self.lowered(segment)
+        self._told_edge = self.windows.limit(segment)
+
+    def owes_news(self, segment: Segment) -> bool:
+        """Whether more can be told by now, and the client needs it."""
+        assert self._told_ack is not None
+        ack, limit, told = self.lowered(segment), self.windows.limit(segment), self._told_edge
+        if ack > self._told_ack:
+            return True
+        return (
+            limit is not None
+            and told is not None
+            and self.windows.is_news(limit - ack, told - ack, limit == segment.edge)
+        )
+
+    def is_paid(self, segment: Segment) -> bool:
+        """Everything was told, or a newer segment is there to tell more."""
+        ack = _ack_of(segment)
+        if self.primary is not None and self.primary > ack:
+            return True
+        return self._told_ack == ack and self._told_edge == segment.edge
 
     def take_all(self) -> list[Segment]:
         """What the floor holds, for a checkpoint to release."""
@@ -170,7 +230,11 @@ class Floor:
         if segment.edge is None or not self.windows.is_too_wide(segment.edge):
             self.ledger.release(segment)
         else:
-            self.ledger.revise(segment, self.windows.narrowed(segment, _ack_of(segment)))
+            self._narrow(segment)
+
+    def _narrow(self, segment: Segment) -> None:
+        self.ledger.revise(segment, self.windows.narrowed(segment, _ack_of(segment)))
+        self.owe(segment)
 
 
 def _first_ack(number: Serial, other: Position | None) -> Position:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from colo_bridge.compare.decisions import Counters, Divergence, Forward
-from colo_bridge.compare.item import Item, Token
+from colo_bridge.compare.item import Item, Owner, Token
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
 
@@ -23,6 +23,7 @@ class Ledger:
         "held",
         "held_bytes",
         "latched",
+        "owing",
         "released",
         "replaced",
         "revised",
@@ -43,6 +44,8 @@ class Ledger:
         self.divergences: list[Divergence] = []
         self.held: dict[Item, None] = {}
         self.held_bytes = 0
+        self.owing: dict[Owner, None] = {}
+        """The connections that owe the client an ACK or a window, though nothing of them may wait."""
         self.waiting: dict[Item, None] = {}
         self.waiting_bytes = 0
         self.latched = False

@@ -308,13 +308,17 @@ class Streams:
 
     def cure(self, before: float) -> None:
         """Let the client know what it may of what waits since before a time."""
-        if self.ethernet and self.forwarding is None and not self.diverged:
-            self.forwarding = Forwarding(self.ethernet, self.unverified, self.floor)
+        if self.ethernet and self.forwarding is None:
+            self.forwarding = Forwarding(self)
         self.floor.lower(before, self.forwarding)
         if self.forwarding is not None and not self.diverged:
             self.forwarding.pay()
             if self.cursor is not None:
                 self.forwarding.forward_straddling(self.cursor, before)
+        owed = self.floor.owed
+        if owed is not None and owed.arrived < before - self.ledger.settings.timeout:
+            # Where the secondary has no room for so long, the client asks by itself (RFC 9293 §3.8.6.1).
+            self.floor.owed = None
 
     # Divergence, timeout and checkpoint.
 
@@ -368,8 +372,9 @@ class Streams:
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""
-        owed = self.forwarding.take_held() if self.forwarding is not None else []
-        held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *owed, *resets]
+        if self.forwarding is not None:
+            self.forwarding.forget()
+        held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
         held.sort(key=lambda segment: (segment.start, segment.arrived))
         self.never_compared.clear()
         self.unverified.clear()

@@ -298,7 +298,6 @@ class TcpConnection(Streams):
         return not (
             self.unverified
             or self.floor.above
-            or (self.forwarding is not None and self.forwarding.owed is not None)
             or self.uncompared
             or self.never_compared
             or self.primary_syns

@@ -66,6 +66,18 @@ class Windows:
         limit = self.secondary_edge
         return limit is None or edge <= limit or limit - ack >= min(_ONE_SEGMENT, edge - ack)
 
+    def limit(self, segment: Segment) -> Position | None:
+        """The edge that both have room up to, of a segment whose edge is known."""
+        if segment.edge is None or self.secondary_edge is None:
+            return segment.edge
+        return min(segment.edge, self.secondary_edge)
+
+    @staticmethod
+    def is_news(room: int, told: int, all_of_it: bool) -> bool:
+        """Whether a window of `room` deserves a packet, after one that told less (RFC 9293 §3.8.6.2.2)."""
+        gain = room - told
+        return gain >= 2 * _ONE_SEGMENT or (gain > 0 and all_of_it) or told < _ONE_SEGMENT <= room
+
     def offered(self, segment: Segment, ack: Position) -> int:
         """The window field that with this acknowledgment, not above the segment's own, offers no more than both have."""
         scale = self.primary_scale

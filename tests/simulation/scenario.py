@@ -78,14 +78,15 @@ def make(seed: int, loss: float = 0.0, checkpoints: str = "none") -> Scenario:
     if random.random() < 0.3:
         secondary = replace(secondary, maximum=primary.maximum, offload=primary.offload, nagle=primary.nagle)
     times = tuple(sorted(random.uniform(0.001, 0.4) for _ in range(random.randrange(1, 3))))
+    client_stack = _stack(random, stamps)
     return Scenario(
         seed,
         kind,
         _ends(random),
         random.random() < 0.2,
-        _stack(random, stamps),
-        primary,
-        secondary,
+        _in_time(client_stack, client_script),
+        _in_time(primary, guest_script),
+        _in_time(secondary, guest_script),
         _habit(client_script, random),
         _habit(guest_script, random),
         _habit(guest_script, random),
@@ -126,6 +127,13 @@ def _stack(random: Random, stamps: bool) -> Stack:
         tail_probe=random.random() < 0.5,
         probe_bytes=random.choice((0, 1)),
     )
+
+
+def _in_time(stack: Stack, script: Script) -> Stack:
+    """A slow reader, but not so slow that it alone takes as long as the compare timeout."""
+    if stack.read_size is None:
+        return stack
+    return replace(stack, read_size=max(stack.read_size, int(script.expects * stack.read_interval)))
 
 
 def _size(random: Random) -> int:

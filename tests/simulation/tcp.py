@@ -508,8 +508,7 @@ class Endpoint:
         room = max(0, self.stack.buffer - len(self.unread))
         edge = self.received + room
         gain = edge - self.offered
-        least = min(self.stack.maximum, self.stack.buffer // 2)
-        if gain < (2 * least if for_update else least):
+        if gain < min(self.stack.maximum * (2 if for_update else 1), self.stack.buffer // 2):
             return False
         units = -(-(edge - self.received) >> self.stack.scale)
         self.offered = max(self.offered, self.received + (min(0xFFFF, units) << self.stack.scale))
