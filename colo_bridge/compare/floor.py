@@ -208,7 +208,7 @@ class Floor:
         for segment in reached:
             if self._fits_window(segment):
                 self._leave(segment)
-                if self.ledger.settings.forward:
+                if segment.start < segment.end and self.ledger.settings.forward:
                     self.note_left(segment)
             else:
                 without_window.append(segment)

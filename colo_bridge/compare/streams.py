@@ -121,9 +121,13 @@ class Streams:
         self._settle(segment)
 
     def _note_ahead(self, segment: Segment) -> None:
-        """A segment leaves ahead of octets that wait, unless the floor holds it too."""
-        if self.ledger.settings.forward and self.floor.reaches(segment):
-            self.floor.note_left(segment)
+        """A segment leaves ahead of octets that wait, unless the floor holds it too.
+
+        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
+        """
+        cursor, floor = self.cursor, self.floor
+        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and floor.reaches(segment):
+            floor.note_left(segment)
 
     def _settle(self, segment: Segment) -> None:
         if self.forwarding is None:

@@ -31,6 +31,8 @@ NO_CURES = Settings()
 @dataclass(frozen=True, slots=True)
 class Outcome:
     seconds: float
+    longest_wait: float
+    """Seconds for which no end had an octet or an acknowledgement more than before."""
     timeouts: int
     """Retransmission and persist timers that fired, at all ends."""
     problems: tuple[str, ...]
@@ -67,6 +69,8 @@ class Native:
         self.scenario = scenario
         self.clock = Clock()
         self.problems: list[str] = []
+        self.longest_wait = 0.0
+        self._progress = (0, 0.0)
         self._random = Random(scenario.seed)
         self._to_primary = self._line(scenario.to_primary, self._primary_receives)
         self._from_primary = self._line(scenario.from_primary, self._primary_sent)
@@ -103,14 +107,31 @@ class Native:
         (self.primary if self.scenario.guest_opens else self.client).connect()
 
     def done(self) -> bool:
+        self._watch_progress()
         return bool(self.problems) or all(application.done for application in self.applications)
+
+    def _watch_progress(self) -> None:
+        progress = 0
+        for application in self.applications:
+            endpoint = application.endpoint
+            progress += endpoint.una + len(endpoint.read) + len(endpoint.out)
+        before, since = self._progress
+        if progress != before:
+            self.longest_wait = max(self.longest_wait, self.clock.now - since)
+            self._progress = (progress, self.clock.now)
 
     def play(self) -> Outcome:
         self._begin()
         self.clock.run(LONGEST, self.done)
         self._judge()
         ends = {id(each.endpoint): each.endpoint for each in self.applications}.values()
-        return Outcome(self.clock.now, sum(each.timeouts for each in ends), tuple(self.problems), self._counters())
+        return Outcome(
+            self.clock.now,
+            self.longest_wait,
+            sum(each.timeouts for each in ends),
+            tuple(self.problems),
+            self._counters(),
+        )
 
     def _counters(self) -> dict[str, int]:
         return {}
