@@ -15,7 +15,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
 from colo_bridge.wire.build import timestamps
-from colo_bridge.wire.packet import ACK, TcpPacket
+from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
 
 
@@ -83,7 +83,7 @@ class Floor:
         return ack is None or (floor is not None and ack <= floor and self._fits_window(segment))
 
     def settle_pure(self, segment: Segment) -> None:
-        """The same for a segment without octets."""
+        """The same for a segment without octets, or with a SYN alone: no more window than the secondary has."""
         if self.ledger.settings.cure_after is not None:
             self.windows.note_primary(segment)
         self.settle(segment)
@@ -146,7 +146,7 @@ class Floor:
     def owe(self, segment: Segment) -> None:
         """The client is being told less than this segment says."""
         self.note_told(segment)
-        if not self.ledger.settings.forward or self.is_paid(segment):
+        if not self.ledger.settings.forward or segment.flags & SYN or self.is_paid(segment):
             return
         segment.retain_header()
         self.owed = segment

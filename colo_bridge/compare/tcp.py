@@ -168,7 +168,7 @@ class TcpConnection(Streams):
     def _verified_syn(self, segment: Segment) -> None:
         """The SYN itself is equal; data that came with it is compared like any other."""
         if segment.end == segment.start + 1:
-            self.floor.settle(segment)
+            self.floor.settle_pure(segment)
         else:
             self._primary_octets(segment)
 

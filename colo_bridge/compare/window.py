@@ -42,14 +42,15 @@ class Windows:
         self.secondary_scale = window_scale(syn.buffer, syn.tcp + 20, syn.offset)
 
     def note_primary(self, segment: Segment) -> None:
-        """Work out the edge of a pure ACK."""
+        """Work out the edge of a packet whose window may be made smaller."""
         if self.primary_scale is not None and segment.ack is not None:
-            segment.edge = Position(segment.ack + (segment.window << self.primary_scale))
+            segment.edge = Position(segment.ack + (segment.window << self._shift(segment)))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
         """The edge of the newest window; a receiver never takes back what it offered (RFC 9293 §3.8.6)."""
-        if self.secondary_scale is not None and not packet.flags & SYN:
-            edge = ack + (packet.window << self.secondary_scale)
+        scale = 0 if packet.flags & SYN else self.secondary_scale
+        if scale is not None:
+            edge = ack + (packet.window << scale)
             if self.secondary_edge is None or edge > self.secondary_edge:
                 self.secondary_edge = Position(edge)
 
@@ -80,15 +81,19 @@ class Windows:
 
     def offered(self, segment: Segment, ack: Position) -> int:
         """The window field that with this acknowledgment, not above the segment's own, offers no more than both have."""
-        scale = self.primary_scale
-        if scale is None or segment.ack is None:
+        if self.primary_scale is None or segment.ack is None:
             return segment.window
+        scale = self._shift(segment)
         edge = segment.ack + (segment.window << scale)
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
         return min(_LARGEST, max(0, limit - ack) >> scale)
 
+    def _shift(self, segment: Segment) -> int:
+        """The window of a SYN is never scaled (RFC 7323 §2.2)."""
+        return 0 if segment.flags & SYN else self.primary_scale or 0
+
     def narrowed(self, segment: Segment, ack: Position) -> bytes:
-        """The IP packet of a pure ACK with this acknowledgment and no more window than both have."""
+        """The IP packet of a pure ACK or of a SYN with this acknowledgment and no more window than both have."""
         packet = bytearray(segment.packet())
         tcp = segment.tcp - segment.ip
         _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
