@@ -12,13 +12,20 @@ initial number plus one.  That is certain under two conditions, both checked her
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field, replace
 
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
-from colo_bridge.wire.serial import Serial, serial_difference, serial_plus
+from colo_bridge.wire.serial import Serial, serial_difference, serial_is_after, serial_plus
 
 FIRST_FLIGHT = 1 << 20
 """Octets that a client may have sent before its first acknowledgement is seen here."""
+
+UNSEEN = Serial(-1)
+"""Less than every serial: nothing was sent or acknowledged yet, or it is not known how far."""
+
+_LARGEST_WINDOW = 1 << 30
+"""RFC 7323 §2.3: nobody can acknowledge more than that at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,16 @@ class Connection:
     client_finished: bool = False
     reset: bool = False
     kept: list[KeptSegment] = field(default_factory=list)
+    certain: bool = False
+    """The offsets are right: learned at the opening, or zero because one guest is a copy of the other."""
+    sent: Serial = UNSEEN
+    """What follows the secondary's highest octet, in the primary's numbers."""
+    acknowledged: Serial = UNSEEN
+    """The client's newest acknowledgement, in the primary's numbers."""
+    window: int = 0
+    """The window field that came with it."""
+    answered_at: float = -math.inf
+    """When the secondary last got an answer that no client sent."""
 
     @property
     def lasting(self) -> bool:
@@ -78,14 +95,29 @@ class Connection:
         closed = self.reset or (self.guest_finished and self.client_finished)
         return self.phase is Phase.SETTLED and self.confirmed and not closed
 
-    def settle_at_zero(self) -> None:
+    @property
+    def outrun(self) -> bool:
+        """The client has acknowledged octets that the secondary is still to send."""
+        seen = self.sent >= 0 and self.acknowledged >= 0
+        return self.certain and seen and serial_is_after(self.acknowledged, self.sent)
+
+    @property
+    def acknowledgeable(self) -> Serial:
+        """What may be acknowledged to the secondary, in the primary's numbers; UNSEEN: nothing is known."""
+        if not self.certain or self.sent < 0:
+            return UNSEEN
+        return self.sent if self.outrun else self.acknowledged
+
+    def settle_at_zero(self, *, certain: bool) -> None:
         """Both replicas have the same numbers, or what their difference is can't be known."""
         self.phase = Phase.SETTLED
         self.sequence_offset = self.timestamp_offset = 0
         self.awaiting_guest = False
+        self.certain = certain
+        self.sent = UNSEEN
 
     def synchronise(self) -> None:
-        self.settle_at_zero()
+        self.settle_at_zero(certain=True)
         self.guest_syn = None
 
     # The guest's side.
@@ -102,6 +134,8 @@ class Connection:
         self.phase = Phase.OPENING
         self.guest_syn = None
         self.sequence_offset = self.timestamp_offset = 0
+        self.certain = False
+        self.sent = self.acknowledged = UNSEEN
         self.confirmed = self.guest_finished = self.client_finished = self.reset = False
         if not packet.flags & ACK:
             # The guest calls: what the client's number will be is not known yet.
@@ -126,6 +160,13 @@ class Connection:
         elif self.guest_syn is not None and (packet.payload < packet.end or packet.flags & FIN):
             self.guest_syn = replace(self.guest_syn, data_follows=True)
 
+    def guest_reaches(self, following: Serial) -> bool:
+        """Take note of the number behind a segment of the secondary; whether the segment had new octets."""
+        if self.sent >= 0 and not serial_is_after(following, self.sent):
+            return False
+        self.sent = following
+        return True
+
     # The client's side.
 
     def client_opens(self, packet: TcpPacket) -> None:
@@ -145,6 +186,19 @@ class Connection:
         self.reset |= bool(packet.flags & RST)
         if packet.flags & SYN:
             self.client_syn = packet.sequence
+
+    def client_acknowledges(self, acknowledgment: Serial, window: int) -> int:
+        """Take note of an acknowledgement; by how much it exceeds what the secondary has sent."""
+        excess = 0
+        if self.sent >= 0 and serial_is_after(acknowledgment, self.sent):
+            excess = serial_difference(acknowledgment, self.sent)
+            if excess > _LARGEST_WINDOW:
+                # Of another connection; a stack discards it as well.
+                return 0
+        if self.acknowledged < 0 or not serial_is_after(self.acknowledged, acknowledgment):
+            self.acknowledged = acknowledgment
+            self.window = window
+        return excess if self.certain else 0
 
     def is_early(self, packet: TcpPacket) -> bool:
         """Whether this client segment belongs to a connection that the secondary has yet to open."""
@@ -172,7 +226,7 @@ class Connection:
     def learn(self, packet: TcpPacket, echo: Serial | None) -> bool:
         """Take the offsets from the segment that answers the guest's SYN; False: they can't be known."""
         assert self.guest_syn is not None
-        self.settle_at_zero()
+        self.settle_at_zero(certain=not self.guest_syn.data_follows)
         self.confirmed = True
         # Segments of an earlier connection may have pretended otherwise.
         self.client_finished = self.reset = False
@@ -181,4 +235,5 @@ class Connection:
         self.sequence_offset = serial_difference(serial_plus(self.guest_syn.sequence, 1), packet.acknowledgment)
         if echo is not None and self.guest_syn.timestamp is not None:
             self.timestamp_offset = serial_difference(self.guest_syn.timestamp, echo)
+        self.sent = self.acknowledged = packet.acknowledgment
         return True

@@ -47,6 +47,12 @@ class RewriteCounters:
     """Packets that are not what their headers say."""
     malformed_options: int = 0
     """Segments whose option list breaks off: translated up to there."""
+    split_headers: int = 0
+    """First fragments in which the TCP header is not whole: dropped (RFC 3128)."""
+    clamped_acknowledgments: int = 0
+    """Client segments whose acknowledgement was lowered to what the secondary has sent."""
+    repeated_acknowledgments: int = 0
+    """Acknowledgements given to the secondary in the client's name, because it had missed them."""
     translated_sack: int = 0
     """Segments with SACK blocks that were moved."""
     synchronisations: int = 0

@@ -54,7 +54,7 @@ class ConnectionTable:
     def sort(self, connection: Connection) -> None:
         """Move a connection to the queue that it belongs to, after any change of its state."""
         lasting = connection.lasting
-        connection.flowing = lasting and not connection.awaiting_guest
+        connection.flowing = lasting and not (connection.awaiting_guest or connection.outrun)
         source, target = (self._fleeting, self._lasting) if lasting else (self._lasting, self._fleeting)
         if source.pop(connection.egress_key, None) is not None:
             target[connection.egress_key] = connection

@@ -8,11 +8,13 @@ Two types that never mix:
 
 A serial becomes a position next to a known one (RFC 9293 §3.4: valid numbers lie
 within half the number space of each other); a position becomes a serial by losing
-its upper bits.  No other arithmetic on serials exists.
+its upper bits; two serials have an order only where they are known to be near each
+other.  No other arithmetic on serials exists.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NewType
 
 Serial = NewType("Serial", int)
@@ -45,6 +47,16 @@ def serial_plus(number: Serial, distance: int) -> Serial:
     return Serial((number + distance) & _MASK)
 
 
+def serials_plus(numbers: Iterable[Serial], distance: int) -> list[Serial]:
+    """`serial_plus` of each."""
+    return [Serial(number + distance & _MASK) for number in numbers]
+
+
 def serial_difference(number: Serial, other: Serial) -> int:
     """`number` minus `other`, modulo 2^32: an offset to add with `serial_plus`."""
     return (number - other) & _MASK
+
+
+def serial_is_after(number: Serial, other: Serial) -> bool:
+    """Whether `number` comes after `other`, which lies within 2^31 of it."""
+    return 0 < (number - other) & _MASK < _HALF

@@ -77,6 +77,8 @@ class Model:
     client_octets: int = 1
     echoed: int = 0
     """Ticks of the guest's stamp that the client echoes."""
+    acknowledged: int = 0
+    """The client's newest acknowledgement that reached the secondary, as an octet of the guest."""
 
     def options(self, value: int, echo: int, lead: int) -> bytes:
         if not self.stamped:
@@ -146,6 +148,7 @@ class Model:
         syn_ack = self.guest_frame(self.secondary, 0, "S", quiet, acknowledges=True)
         assert self.egress(syn_ack) == self.guest_frame(self.primary, 0, "S", quiet, acknowledges=True)
         assert self.ready() == [self.client_frame(self.secondary, 1, "A", quiet, acknowledges=True)]
+        self.acknowledged = self.guest_octets
 
     def guest_calls(self, quiet: Event) -> None:
         own = self.guest_frame(self.secondary, 0, "S", quiet, acknowledges=False)
@@ -162,6 +165,7 @@ class Model:
     def client_answers(self, flags: str, octet: int, event: Event) -> None:
         into = self.ingress(self.client_frame(self.primary, octet, flags, event, acknowledges=True))
         assert into == self.client_frame(self.secondary, octet, flags, event, acknowledges=True)
+        self.acknowledged = self.guest_octets
 
     def guest_answers(self, flags: str, octet: int, event: Event) -> None:
         out = self.egress(self.guest_frame(self.secondary, octet, flags, event, acknowledges=True))
@@ -179,6 +183,17 @@ class Model:
             self.client_octets += length
         if event.repeat_syn:
             self.guest_answers("S", 0, QUIET)
+            self.repeated_syn_is_answered()
+
+    def repeated_syn_is_answered(self) -> None:
+        """In the secondary's numbers, with its own stamp."""
+        (frame,) = self.ready()
+        answer = packets.read_tcp(frame)
+        assert (answer.flags, answer.payload, answer.checksum_right) == ("A", b"", True)
+        assert answer.seq == self.client.number(self.client_octets)
+        assert answer.ack == self.secondary.number(self.acknowledged)
+        stamps = (self.client.stamp(self.ticks), self.secondary.stamp(self.ticks))
+        assert answer.timestamps == (stamps if self.stamped else None)
 
 
 QUIET = Event(from_guest=True, payload=b"", flags="", gaps=(), repeat_syn=False, ip_options=b"", lead=2)
@@ -207,6 +222,8 @@ def test_the_secondary_looks_like_the_primary(model, uses, primary, secondary, d
             stamped=model.stamped,
             partial=model.partial,
             rewriter=model.rewriter,
+            ticks=model.ticks + 1,
+            echoed=model.ticks + 1,
         )
 
 

@@ -21,9 +21,9 @@ TO_GUEST = {"source": "10.0.0.9", "destination": "10.0.0.2", "sport": 5000, "dpo
 
 
 class Trace:
-    def __init__(self, **limits: Any) -> None:
-        self.finished = Rewriter(RewriteLimits(**limits), HEADER)
-        self.partial = Rewriter(RewriteLimits(**limits), HEADER)
+    def __init__(self, *, cures: bool = False, **limits: Any) -> None:
+        self.finished = Rewriter(RewriteLimits(**limits), HEADER, cures=cures)
+        self.partial = Rewriter(RewriteLimits(**limits), HEADER, cures=cures)
         self.now = 0.0
 
     @property
