@@ -79,6 +79,7 @@ class Counters:
     forwarded_packets: int = 0
     forwarded_bytes: int = 0
     replaced_packets: int = 0
+    asked_acknowledgments: int = 0
     dropped_packets: int = 0
     thrown_away_packets: int = 0
     thrown_away_bytes: int = 0

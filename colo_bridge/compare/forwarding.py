@@ -89,6 +89,22 @@ class Forwarding:
             self._send(segment, cursor, b"", 0)
             self._streams.floor.note_told(segment)
 
+    def ask(self, repeated: Segment) -> None:
+        """Make the client acknowledge once more: the secondary repeats what it has not heard the client acknowledge.
+
+        An empty segment just below all that was verified is refused with an ACK, whatever the client has
+        (RFC 9293 §3.10.7.4), and both replicas hear that one.
+        """
+        cursor, floor = self._streams.cursor, self._streams.floor
+        header, tcp = repeated.header, repeated.tcp
+        if cursor is None or floor.primary is None or floor.secondary is None or not is_plain(header, tcp):
+            return
+        ack = min(floor.primary, floor.secondary)
+        number, stamps = serial_at(Position(cursor - 1)), timestamps(header, tcp)
+        packet = tcp_packet(header, tcp, b"", number, serial_at(ack), ACK, floor.windows.room(ack), stamps)
+        floor.ledger.counters.asked_acknowledgments += 1
+        floor.ledger.forward(Forward(self._streams.ethernet, packet, tcp, len(packet), 0))
+
     def forget(self) -> None:
         """A checkpoint releases everything as it is."""
         self._reached.clear()

@@ -37,6 +37,7 @@ class Streams:
         "origin",
         "primary_end",
         "primary_isns",
+        "repeated",
         "resets",
         "secondary_end",
         "secondary_isn",
@@ -71,6 +72,8 @@ class Streams:
         self.ethernet = b""
         """The header in front of the secondary's packets, where packets of our own may be sent."""
         self.forwarding: Forwarding | None = None
+        self.repeated: Segment | None = None
+        """Something below the cursor that the secondary has sent again."""
 
     # The primary's octets.
 
@@ -152,6 +155,8 @@ class Streams:
             self.secondary_end = end
         uncompared = self.uncompared
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
+            if cursor is not None and segment.start < cursor:
+                self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         # Fast path: in order.
@@ -171,6 +176,13 @@ class Streams:
                 return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
+
+    def _secondary_repeats(self, segment: Segment) -> None:
+        """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
+        if self.ethernet:
+            segment.retain_header()
+            self.repeated = segment
+            self.ledger.owing[segment.owner] = None
 
     def _keep(self, segment: Segment) -> None:
         segment.retain()
@@ -315,7 +327,10 @@ class Streams:
         if self.ethernet and self.forwarding is None:
             self.forwarding = Forwarding(self)
         self.floor.lower(before, self.forwarding)
+        repeated, self.repeated = self.repeated, None
         if self.forwarding is not None and not self.diverged:
+            if repeated is not None:
+                self.forwarding.ask(repeated)
             self.forwarding.pay()
             if self.cursor is not None:
                 self.forwarding.forward_straddling(self.cursor, before)

@@ -139,6 +139,8 @@ class TcpConnection(Streams):
             self.secondary_isn = serial_at(segment.start)
             self.secondary_syn_ack = segment.ack
         if repeated:
+            if self.syn_matched and segment.flags & ACK:
+                self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         segment.retain()

@@ -88,6 +88,11 @@ class Windows:
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
         return min(_LARGEST, max(0, limit - ack) >> scale)
 
+    def room(self, ack: Position) -> int:
+        """The window field that offers what the secondary has."""
+        edge, scale = self.secondary_edge, self.primary_scale
+        return 0 if edge is None or scale is None else min(_LARGEST, max(0, edge - ack) >> scale)
+
     def _shift(self, segment: Segment) -> int:
         """The window of a SYN is never scaled (RFC 7323 §2.2)."""
         return 0 if segment.flags & SYN else self.primary_scale or 0
