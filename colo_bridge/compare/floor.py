@@ -216,7 +216,7 @@ class Floor:
 
     def note_left(self, segment: Segment) -> None:
         """Remember the timestamp of what left, or is about to, ahead of something with octets that waits."""
-        stamps = timestamps(segment.packet(), segment.tcp - segment.ip)
+        stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
         if stamps is None:
             return
         newest = self.newest_stamp

@@ -76,10 +76,13 @@ class Segment(Item):
             self.ip = self.offset = 0
         self.buffer = b""
 
+    def headers(self) -> bytes:
+        """What stands in front of the payload."""
+        return self.header or bytes(self.buffer[self.ip : self.offset])
+
     def packet(self) -> bytes:
         """The IP packet, as far as it is kept."""
-        payload = bytes(self.buffer[self.offset : self.offset + self.data_end - self.data_start])
-        return (self.header or bytes(self.buffer[self.ip : self.offset])) + payload
+        return self.headers() + bytes(self.buffer[self.offset : self.offset + self.data_end - self.data_start])
 
     def move_to(self, start: Position) -> None:
         """Give every octet another position, the first one this."""

@@ -10,6 +10,8 @@ from tests.simulation.packets import Ends
 from tests.simulation.tcp import Stack
 
 KINDS = ("download", "upload", "requests", "both", "half close")
+_SLOWEST = 0.25
+"""Seconds in which every application reads all that it expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,10 @@ def _stack(random: Random, stamps: bool) -> Stack:
 
 
 def _in_time(stack: Stack, script: Script) -> Stack:
-    """A slow reader, but not so slow that it alone takes as long as the compare timeout."""
+    """A slow reader, but not so slow that it, and a RTO as long as that, take as long as the compare timeout."""
     if stack.read_size is None:
         return stack
-    return replace(stack, read_size=max(stack.read_size, int(script.expects * stack.read_interval)))
+    return replace(stack, read_size=max(stack.read_size, int(script.expects * stack.read_interval / _SLOWEST)))
 
 
 def _size(random: Random) -> int:
