@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from colo_bridge.compare.comparator import Comparator
+from colo_bridge.compare.decisions import Reason
 from colo_bridge.compare.settings import Settings
 from colo_bridge.rewrite import RewriteLimits, Rewriter
 from colo_bridge.wire.frame import parse_ip
@@ -23,7 +24,7 @@ from tests.simulation.tcp import Endpoint
 ETHERNET = HEADER + 14
 LONGEST = 120.0
 """Seconds of virtual time after which a run has stalled for certain."""
-_TICK, _CURE = 0.25, 0.01
+_TICK, _CURE, _CHECKPOINT = 0.25, 0.01, 0.02
 CURES = Settings(cure_after=_CURE, forward=True)
 NO_CURES = Settings()
 
@@ -35,6 +36,8 @@ class Outcome:
     """Seconds for which no end had an octet or an acknowledgement more than before."""
     timeouts: int
     """Retransmission and persist timers that fired, at all ends."""
+    longest_timer: float
+    """Seconds of the longest of them."""
     problems: tuple[str, ...]
     counters: dict[str, int]
 
@@ -129,6 +132,7 @@ class Native:
             self.clock.now,
             self.longest_wait,
             sum(each.timeouts for each in ends),
+            max(each.longest_timer for each in ends),
             tuple(self.problems),
             self._counters(),
         )
@@ -166,7 +170,10 @@ class Protected(Native):
         self._token = 0
         self._held: dict[int, bytearray] = {}
         self.secondary = Endpoint(self.clock, scenario.secondary, self._secondary_sends)
-        self.applications.append(Application(self.clock, self.secondary, scenario.secondary_script, STREAMS["guest"]))
+        stream = bytearray(STREAMS["guest"])
+        if scenario.spoiled is not None:
+            stream[scenario.spoiled] ^= 1
+        self.applications.append(Application(self.clock, self.secondary, scenario.secondary_script, bytes(stream)))
 
     def _begin(self) -> None:
         super()._begin()
@@ -237,10 +244,13 @@ class Protected(Native):
             comparator.dropped,
         ):
             decided.clear()
-        self.problems += [
-            f"{each.reason.value} at {self.clock.now:.3f}: {each.detail}" for each in comparator.divergences
-        ]
+        divergences = comparator.divergences[:]
         comparator.divergences.clear()
+        for divergence in divergences:
+            if divergence.reason is Reason.CONTENT and self.scenario.spoiled is not None:
+                self.clock.after(_CHECKPOINT, self._checkpoint)
+            else:
+                self.problems.append(f"{divergence.reason.value} at {self.clock.now:.3f}: {divergence.detail}")
 
     # Time.
 

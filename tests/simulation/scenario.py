@@ -61,6 +61,8 @@ class Scenario:
     checkpoints: tuple[float, ...] = ()
     """Seconds at which a checkpoint is done."""
     synchronises: bool = True
+    spoiled: int | None = None
+    """A byte of its stream that the secondary gets wrong."""
 
     @property
     def lossless(self) -> bool:
@@ -79,7 +81,9 @@ def make(seed: int, loss: float = 0.0, checkpoints: str = "none") -> Scenario:
     primary, secondary = _stack(random, stamps), _stack(random, stamps)
     if random.random() < 0.3:
         secondary = replace(secondary, maximum=primary.maximum, offload=primary.offload, nagle=primary.nagle)
-    times = tuple(sorted(random.uniform(0.001, 0.4) for _ in range(random.randrange(1, 3))))
+    within = random.choice((0.01, 0.05, 0.4))
+    times = tuple(sorted(random.uniform(0.0005, within) for _ in range(random.randrange(1, 3))))
+    spoiled = random.randrange(guest_script.sends) if checkpoints == "command" and random.random() < 0.5 else None
     client_stack = _stack(random, stamps)
     return Scenario(
         seed,
@@ -95,6 +99,7 @@ def make(seed: int, loss: float = 0.0, checkpoints: str = "none") -> Scenario:
         *paths,
         times if checkpoints != "none" else (),
         checkpoints == "synchronising",
+        spoiled,
     )
 
 

@@ -90,6 +90,7 @@ class Endpoint:
         self.delayed: Timer | None = None
         self.reading: Timer | None = None
         self.timeouts = 0
+        self.longest_timer = 0.0
 
     def copy(self, send: Callable[[Segment], None]) -> Endpoint:
         """The same stack in the same state, as a checkpoint that copies the machine makes it."""
@@ -264,6 +265,10 @@ class Endpoint:
                 delay, work = probe, self._probe_tail
         self.retransmission = self._arm(self.retransmission, delay, work)
 
+    def _note_timeout(self) -> None:
+        self.timeouts += 1
+        self.longest_timer = max(self.longest_timer, self.rto)
+
     def _probe_tail(self) -> None:
         self.probed = True
         end = min(self.most, self.data_end)
@@ -273,7 +278,7 @@ class Endpoint:
         self.retransmission = self._arm(self.retransmission, self.rto, self._time_out)
 
     def _time_out(self) -> None:
-        self.timeouts += 1
+        self._note_timeout()
         self.retransmission = None
         self.rto = min(_LONGEST_RTO, self.rto * 2)
         self.timed = None
@@ -309,7 +314,7 @@ class Endpoint:
         if self.edge > self.nxt + self.stack.maximum or self.data_end <= self.nxt:
             self._output()
             return
-        self.timeouts += 1
+        self._note_timeout()
         self.rto = min(_LONGEST_RTO, self.rto * 2)
         if self.edge > self.nxt:
             end = min(self.edge, self.data_end)
