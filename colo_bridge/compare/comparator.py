@@ -1,8 +1,9 @@
 """The comparator of one guest: packets of both sides in, decisions out.
 
 1. It is pure: no sockets, no clock; `now` (seconds, any epoch) is an argument.
-2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or
-   in `revised` with the IP packet that leaves instead (only where `Settings.cure_after` is set).
+2. Every primary packet is named by a token that comes back once: in `released`, in `dropped`, or, only where
+   `Settings.cure_after` is set, in `revised` with the IP packet that leaves instead or in `replaced` when all of
+   it has left in packets of `forwarded`.
 3. `divergences` tells what differed; `latched` says that a checkpoint is asked for.
 
 The caller takes these lists and `divergences` whenever it likes and clears them.
@@ -11,10 +12,10 @@ The caller takes these lists and `divergences` whenever it likes and clears them
 from __future__ import annotations
 
 from colo_bridge.compare.datagram import DatagramFlow
-from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.decisions import Divergence, Forward
 from colo_bridge.compare.flow import TcpFlow
 from colo_bridge.compare.fragments import PrimaryFragments, SecondaryFragments
-from colo_bridge.compare.item import Owner, Token
+from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.passthrough import Passthrough
 from colo_bridge.compare.rule import PassthroughFlow, opener_of
@@ -35,8 +36,10 @@ class Comparator:
         "_table",
         "divergences",
         "dropped",
+        "forwarded",
         "passthrough",
         "released",
+        "replaced",
         "revised",
     )
 
@@ -52,6 +55,8 @@ class Comparator:
         self.passthrough = Passthrough(self._table, self._ledger)
         self.released: list[Token] = self._ledger.released
         self.revised: list[tuple[Token, bytes]] = self._ledger.revised
+        self.forwarded: list[Forward] = self._ledger.forwarded
+        self.replaced: list[Token] = self._ledger.replaced
         self.dropped: list[Token] = self._ledger.dropped
         self.divergences: list[Divergence] = self._ledger.divergences
 
@@ -133,18 +138,20 @@ class Comparator:
         self._table.expire(now)
 
     def cure(self, now: float) -> None:
-        """Lower ACKs that the floor has held for a while; call it every few milliseconds."""
+        """End what two healthy stacks might wait for; call it every few milliseconds."""
         delay = self._settings.cure_after
         if delay is None:
             return
-        owners: dict[Owner, None] = {}
+        owners = self._ledger.owing.copy()
         for item in self._ledger.held:
             if item.arrived >= now - delay:
                 break
             owners[item.owner] = None
         for owner in owners:
             if isinstance(owner, TcpConnection):
-                owner.floor.lower(now - delay)
+                owner.cure(now - delay)
+                if owner.floor.owed is None:
+                    self._ledger.owing.pop(owner, None)
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """Release what is held. `synchronised`: the secondary's state now is the primary's.
@@ -162,6 +169,11 @@ class Comparator:
     def released_packets(self) -> int:
         """Released so far, in all."""
         return self._counters.released_packets
+
+    @property
+    def needs_cure(self) -> bool:
+        """Whether `cure` might find something to do."""
+        return bool(self._ledger.held or self._ledger.owing)
 
     @property
     def held_packets(self) -> int:

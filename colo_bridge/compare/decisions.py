@@ -48,6 +48,22 @@ class Divergence:
     secondary_packet: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A packet of our own to the client: octets that both replicas sent, in a packet that may not leave as it is."""
+
+    ethernet: bytes
+    """The Ethernet header, tags included."""
+    packet: bytes
+    """The IP packet; its TCP checksum is partial (the sum of the pseudo-header)."""
+    tcp: int
+    """Where in it the TCP header begins."""
+    payload: int
+    """Where its payload begins."""
+    segment_size: int
+    """Payload bytes of each segment that it has to be cut into; 0: it is small enough."""
+
+
 @dataclass(slots=True)
 class Counters:
     """Running totals; packets unless the name says bytes or something else."""
@@ -62,6 +78,10 @@ class Counters:
     released_bytes: int = 0
     released_by_checkpoint_packets: int = 0
     revised_acknowledgments: int = 0
+    forwarded_packets: int = 0
+    forwarded_bytes: int = 0
+    replaced_packets: int = 0
+    asked_acknowledgments: int = 0
     dropped_packets: int = 0
     thrown_away_packets: int = 0
     thrown_away_bytes: int = 0

@@ -10,17 +10,30 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
-from colo_bridge.wire.packet import ACK, TcpPacket
+from colo_bridge.wire.build import timestamps
+from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
 
 
 class Floor:
     """`above` holds the primary's segments that wait for the floor alone, in order of their ACK."""
 
-    __slots__ = ("_lost_at", "above", "ledger", "primary", "secondary", "windows")
+    __slots__ = (
+        "_lost_at",
+        "_told_ack",
+        "_told_edge",
+        "above",
+        "ledger",
+        "newest_stamp",
+        "owed",
+        "primary",
+        "secondary",
+        "windows",
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -30,6 +43,12 @@ class Floor:
         """The secondary's highest ACK: the floor, since the primary's ACKs are what it is applied to."""
         self.above: list[Segment] = []
         self.windows = Windows()
+        self.newest_stamp: Serial | None = None
+        """The newest TSval known to have left while something with octets waited."""
+        self.owed: Segment | None = None
+        """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
+        self._told_ack: Position | None = None
+        self._told_edge: Position | None = None
         self._lost_at: Position | None = None
 
     def primary_ack(self, packet: TcpPacket) -> Position | None:
@@ -48,15 +67,23 @@ class Floor:
 
     def settle(self, segment: Segment) -> None:
         """Release a segment whose octets are verified, or hold it until the floor reaches its ACK."""
-        ack, floor = segment.ack, self.secondary
-        if ack is None or (floor is not None and ack <= floor and self._fits_window(segment)):
+        if self.reaches(segment):
             self._leave(segment)
         elif self.ledger.hold(segment):
-            segment.retain_header()
+            ack = _ack_of(segment)
+            if self.ledger.settings.forward:
+                segment.retain()
+            else:
+                segment.retain_header()
             self.above.insert(bisect_right(self.above, ack, key=_ack_of), segment)
 
+    def reaches(self, segment: Segment) -> bool:
+        """Whether the floor, and the window where it matters, lets a segment leave."""
+        ack, floor = segment.ack, self.secondary
+        return ack is None or (floor is not None and ack <= floor and self._fits_window(segment))
+
     def settle_pure(self, segment: Segment) -> None:
-        """The same for a segment without octets."""
+        """The same for a segment without octets, or with a SYN alone: no more window than the secondary has."""
         if self.ledger.settings.cure_after is not None:
             self.windows.note_primary(segment)
         self.settle(segment)
@@ -77,22 +104,76 @@ class Floor:
         self.windows.note_secondary(packet, ack)
         return ack
 
-    def lower(self, before: float) -> None:
-        """Release pure ACKs that the floor has held since before a time, lowered to the floor.
+    def lower(self, before: float, forwarding: Forwarding | None) -> None:
+        """Let the client know how far the secondary is, where something has waited for it since before a time.
 
-        The client learns how far the secondary is, and resends what it lacks.  The newest one stays
-        as it is, to leave when the secondary has caught up: nobody would send it again.
+        Older pure ACKs leave lowered to the floor.  The newest stays, to leave when the secondary has caught up, since
+        nobody would send it again; it is told lowered, and octets that are verified are forwarded, where there is
+        a way.  What waited for room in the secondary's window leaves without.
         """
-        floor = self.secondary
-        if floor is None:
+        floor, above = self.secondary, self.above
+        if floor is None or not above:
             return
-        above, self.above = self.above, []
+        newest, self.above = above[-1], []
         for segment in above:
-            older = segment is not above[-1] and segment.arrived < before
-            if older and segment.edge is not None and _ack_of(segment) > floor:
-                self.ledger.revise(segment, self.windows.narrowed(segment, floor))
-            else:
+            if segment.arrived >= before or not self._lower(segment, floor, segment is newest, forwarding):
                 self.above.append(segment)
+
+    def _lower(self, segment: Segment, floor: Position, newest: bool, forwarding: Forwarding | None) -> bool:
+        """Whether the segment has to wait no longer."""
+        if _ack_of(segment) <= floor:
+            self._narrow(segment)
+        elif segment.start < segment.end:
+            return forwarding is not None and forwarding.forward_octets(segment)
+        elif not newest:
+            self.ledger.revise(segment, self.windows.narrowed(segment, floor))
+        else:
+            if forwarding is not None and (self._told_ack is None or floor > self._told_ack):
+                forwarding.tell(segment)
+            return False
+        return True
+
+    def lowered(self, segment: Segment) -> Position:
+        """The ACK of a segment, as far as the secondary has acknowledged too."""
+        assert self.secondary is not None
+        return min(_ack_of(segment), self.secondary)
+
+    def above_floor(self) -> list[Segment]:
+        """What waits for the floor, without what waits for room."""
+        floor = self.secondary
+        return [segment for segment in self.above if floor is None or _ack_of(segment) > floor]
+
+    def owe(self, segment: Segment) -> None:
+        """The client is being told less than this segment says."""
+        self.note_told(segment)
+        if not self.ledger.settings.forward or segment.flags & SYN or self.is_paid(segment):
+            return
+        segment.retain_header()
+        self.owed = segment
+        self.ledger.owing[segment.owner] = None
+
+    def note_told(self, segment: Segment) -> None:
+        self._told_ack = self.lowered(segment)
+        self._told_edge = self.windows.limit(segment)
+
+    def owes_news(self, segment: Segment) -> bool:
+        """Whether more can be told by now, and the client needs it."""
+        assert self._told_ack is not None
+        ack, limit, told = self.lowered(segment), self.windows.limit(segment), self._told_edge
+        if ack > self._told_ack:
+            return True
+        return (
+            limit is not None
+            and told is not None
+            and self.windows.is_news(limit - ack, told - ack, limit == segment.edge)
+        )
+
+    def is_paid(self, segment: Segment) -> bool:
+        """Everything was told, or a newer segment is there to tell more."""
+        ack = _ack_of(segment)
+        if self.primary is not None and self.primary > ack:
+            return True
+        return self._told_ack == ack and self._told_edge == segment.edge
 
     def take_all(self) -> list[Segment]:
         """What the floor holds, for a checkpoint to release."""
@@ -127,9 +208,20 @@ class Floor:
         for segment in reached:
             if self._fits_window(segment):
                 self._leave(segment)
+                if segment.start < segment.end and self.ledger.settings.forward:
+                    self.note_left(segment)
             else:
                 without_window.append(segment)
         above[: len(reached)] = without_window
+
+    def note_left(self, segment: Segment) -> None:
+        """Remember the timestamp of what left, or is about to, ahead of something with octets that waits."""
+        stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
+        if stamps is None:
+            return
+        newest = self.newest_stamp
+        if newest is None or position_near(stamps[0], first_position(newest)) > first_position(newest):
+            self.newest_stamp = stamps[0]
 
     def _fits_window(self, segment: Segment) -> bool:
         return segment.edge is None or self.windows.may_leave(segment.edge, _ack_of(segment))
@@ -138,7 +230,11 @@ class Floor:
         if segment.edge is None or not self.windows.is_too_wide(segment.edge):
             self.ledger.release(segment)
         else:
-            self.ledger.revise(segment, self.windows.narrowed(segment, _ack_of(segment)))
+            self._narrow(segment)
+
+    def _narrow(self, segment: Segment) -> None:
+        self.ledger.revise(segment, self.windows.narrowed(segment, _ack_of(segment)))
+        self.owe(segment)
 
 
 def _first_ack(number: Serial, other: Position | None) -> Position:

@@ -1,6 +1,6 @@
 """Who waits, who may leave, and what was noticed: the books that all flows share.
 
-1. Every primary packet given to the comparator ends in `released`, `revised` or `dropped`, once.
+1. Every primary packet given to the comparator ends in `released`, `revised`, `replaced` or `dropped`, once.
 2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
 3. SYNs get half of that room at most, and among themselves those of the last second: a flood of
    them leaves the rest to connections that are open, and does not lock out new ones.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from weakref import WeakSet
 
-from colo_bridge.compare.decisions import Counters, Divergence
+from colo_bridge.compare.decisions import Counters, Divergence, Forward
 from colo_bridge.compare.item import HalfOpen, Item, Owner, Token, Tokens
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
@@ -26,11 +26,14 @@ class Ledger:
         "divergences",
         "dropped",
         "epoch",
+        "forwarded",
         "held",
         "held_bytes",
         "held_syns",
         "latched",
+        "owing",
         "released",
+        "replaced",
         "revised",
         "settings",
         "synchronised_epoch",
@@ -46,9 +49,13 @@ class Ledger:
         self.released: list[Token] = []
         self.dropped: list[Token] = []
         self.revised: list[tuple[Token, bytes]] = []
+        self.forwarded: list[Forward] = []
+        self.replaced: list[Token] = []
         self.divergences: list[Divergence] = []
         self.held: dict[Item, None] = {}
         self.held_bytes = 0
+        self.owing: dict[Owner, None] = {}
+        """The connections that owe the client an ACK or a window, though nothing of them may wait."""
         self.waiting: dict[Item, None] = {}
         self.waiting_bytes = 0
         # Those among `held` and `waiting` that are SYNs without their equal, and whose they are.
@@ -83,6 +90,25 @@ class Ledger:
         self.counters.released_packets += 1
         self.counters.released_bytes += item.length
         self.counters.revised_acknowledgments += 1
+
+    def forward(self, packet: Forward) -> None:
+        """Send a packet of our own."""
+        self.forwarded.append(packet)
+        self.counters.forwarded_packets += 1
+        self.counters.forwarded_bytes += len(packet.packet)
+
+    def replace(self, item: Item) -> None:
+        """Drop a packet of which everything was forwarded."""
+        if item in self.held:
+            del self.held[item]
+            self.held_bytes -= item.length
+        token = item.token
+        if type(token) is Tokens:
+            token.released = False
+            self.replaced += token.each
+        else:
+            self.replaced.append(token)
+        self.counters.replaced_packets += 1
 
     def pass_on(self, token: Token, length: int) -> None:
         counters = self.counters

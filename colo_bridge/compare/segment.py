@@ -87,10 +87,13 @@ class Segment(Item):
             return read_syn_options(self.header, self.tcp + _TCP_HEADER, len(self.header))
         return read_syn_options(self.buffer, self.tcp + _TCP_HEADER, self.offset)
 
+    def headers(self) -> bytes:
+        """What stands in front of the payload."""
+        return self.header or bytes(self.buffer[self.ip : self.offset])
+
     def packet(self) -> bytes:
         """The IP packet, as far as it is kept."""
-        payload = bytes(self.buffer[self.offset : self.offset + self.data_end - self.data_start])
-        return (self.header or bytes(self.buffer[self.ip : self.offset])) + payload
+        return self.headers() + bytes(self.buffer[self.offset : self.offset + self.data_end - self.data_start])
 
     def move_to(self, start: Position) -> None:
         """Give every octet another position, the first one this."""

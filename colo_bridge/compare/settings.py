@@ -17,7 +17,9 @@ class Settings:
     evidence: bool = True
     """Keep the packets of waiting datagrams, which divergences show, besides what is compared of them."""
     cure_after: float | None = None
-    """Seconds after which an ACK that the floor holds leaves lowered; None: no packet is ever changed."""
+    """Seconds after which what two healthy stacks might wait for is cured; None: no packet is ever changed."""
+    forward: bool = False
+    """There is a way out for packets of our own: the cures may send some."""
     held_packets: int = 8_192
     held_bytes: int = 256 << 20
     secondary_packets: int = 16_384

@@ -15,6 +15,7 @@ from collections import deque
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.floor import Floor
+from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
@@ -36,15 +37,18 @@ class Streams:
     __slots__ = (
         "cursor",
         "diverged",
+        "ethernet",
         "finished",
         "floor",
         "flow",
+        "forwarding",
         "ledger",
         "near",
         "never_compared",
         "origin",
         "primary_end",
         "primary_isns",
+        "repeated",
         "resets",
         "secondary_end",
         "secondary_isn",
@@ -76,6 +80,11 @@ class Streams:
         self.secondary_isn: Serial | None = None
         """The secondary's own number; None before its SYN."""
         self.resets: Resets | None = None
+        self.ethernet = b""
+        """The header in front of the secondary's packets, where packets of our own may be sent."""
+        self.forwarding: Forwarding | None = None
+        self.repeated: Segment | None = None
+        """Something below the cursor that the secondary has sent again."""
 
     # The primary's octets.
 
@@ -85,6 +94,8 @@ class Streams:
         if self.primary_end is None or end > self.primary_end:
             self.primary_end = end
         if end == segment.start:
+            if self.unverified:
+                self._note_ahead(segment)
             self.floor.settle_pure(segment)
             return
         cursor = self.cursor
@@ -100,6 +111,7 @@ class Streams:
             unverified.append(segment)
         else:
             insert_in_order(unverified, segment)
+            self._note_ahead(segment)
         if self.resets is not None and self._secondary_reset_passed():
             self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:
@@ -120,7 +132,24 @@ class Streams:
             self._hold_never_compared(segment)
             return
         self.ledger.counters.retransmissions += 1
-        self.floor.settle(segment)
+        if self.unverified:
+            self._note_ahead(segment)
+        self._settle(segment)
+
+    def _note_ahead(self, segment: Segment) -> None:
+        """A segment leaves ahead of octets that wait, unless the floor holds it too.
+
+        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
+        """
+        cursor, floor = self.cursor, self.floor
+        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and floor.reaches(segment):
+            floor.note_left(segment)
+
+    def _settle(self, segment: Segment) -> None:
+        if self.forwarding is None:
+            self.floor.settle(segment)
+        else:
+            self.forwarding.settle(segment)
 
     def _hold_never_compared(self, segment: Segment) -> None:
         if self.ledger.settings.pass_unsynchronised:
@@ -139,6 +168,8 @@ class Streams:
             self.secondary_end = end
         uncompared = self.uncompared
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
+            if cursor is not None and segment.start < cursor:
+                self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         # Fast path: in order.
@@ -159,6 +190,13 @@ class Streams:
                 return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
+
+    def _secondary_repeats(self, segment: Segment) -> None:
+        """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
+        if self.ethernet:
+            segment.retain_header()
+            self.repeated = segment
+            self.ledger.owing[segment.owner] = None
 
     def _keep(self, segment: Segment) -> None:
         segment.retain()
@@ -196,7 +234,10 @@ class Streams:
                 self.cursor = cursor = end
             if ours.end <= end:
                 del primary[0]
-                self.floor.settle(ours)
+                if self.forwarding is None:
+                    self.floor.settle(ours)
+                else:
+                    self.forwarding.settle(ours)
             if theirs.end <= end:
                 del secondary[0]
                 self.ledger.throw_away(theirs)
@@ -301,6 +342,25 @@ class Streams:
         """Whether `end` lies behind the RST, the cursor, and all that the side of the RST sent itself."""
         return end is not None and all(other is None or end > other for other in (number, self.cursor, own_end))
 
+    # What two healthy stacks might wait for.
+
+    def cure(self, before: float) -> None:
+        """Let the client know what it may of what waits since before a time."""
+        if self.ethernet and self.forwarding is None:
+            self.forwarding = Forwarding(self)
+        self.floor.lower(before, self.forwarding)
+        repeated, self.repeated = self.repeated, None
+        if self.forwarding is not None and not self.diverged:
+            if repeated is not None:
+                self.forwarding.ask(repeated)
+            self.forwarding.pay()
+            if self.cursor is not None:
+                self.forwarding.forward_straddling(self.cursor, before)
+        owed = self.floor.owed
+        if owed is not None and owed.arrived < before - self.ledger.settings.timeout:
+            # Where the secondary has no room for so long, the client asks by itself (RFC 9293 §3.8.6.1).
+            self.floor.owed = None
+
     # Divergence, timeout and checkpoint.
 
     def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
@@ -360,6 +420,8 @@ class Streams:
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""
+        if self.forwarding is not None:
+            self.forwarding.forget()
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
         held.sort(key=lambda segment: (segment.start, segment.arrived))
         self.never_compared = ()

@@ -15,6 +15,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
+from colo_bridge.wire.frame import ethernet_header
 from colo_bridge.wire.options import SynOptions
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
@@ -99,6 +100,8 @@ class TcpConnection(Streams):
             self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
+        if not self.ethernet and self.ledger.settings.forward:
+            self.ethernet = ethernet_header(packet)
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
         segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:
@@ -149,6 +152,8 @@ class TcpConnection(Streams):
         if self.secondary_isn is None or not self.secondary_followed:
             self._note_secondary_syn(segment)
         if repeated:
+            if self.syn_matched and segment.flags & ACK:
+                self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         segment.retain()
@@ -223,7 +228,7 @@ class TcpConnection(Streams):
     def _verified_syn(self, segment: Segment) -> None:
         """The SYN itself is equal; data that came with it is compared like any other."""
         if segment.end == segment.start + 1:
-            self.floor.settle(segment)
+            self.floor.settle_pure(segment)
         else:
             self._primary_octets(segment)
 

@@ -44,14 +44,15 @@ class Windows:
         self.secondary_scale = window_scale(syn.buffer, syn.tcp + 20, syn.offset)
 
     def note_primary(self, segment: Segment) -> None:
-        """Work out the edge of a pure ACK."""
+        """Work out the edge of a packet whose window may be made smaller."""
         if self.primary_scale is not None and segment.ack is not None and _is_plain(segment):
-            segment.edge = Position(segment.ack + (segment.window << self.primary_scale))
+            segment.edge = Position(segment.ack + (segment.window << self._shift(segment)))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
         """The edge of the newest window; a receiver never takes back what it offered (RFC 9293 §3.8.6)."""
-        if self.secondary_scale is not None and not packet.flags & SYN:
-            edge = ack + (packet.window << self.secondary_scale)
+        scale = 0 if packet.flags & SYN else self.secondary_scale
+        if scale is not None:
+            edge = ack + (packet.window << scale)
             if self.secondary_edge is None or edge > self.secondary_edge:
                 self.secondary_edge = Position(edge)
 
@@ -68,18 +69,45 @@ class Windows:
         limit = self.secondary_edge
         return limit is None or edge <= limit or limit - ack >= min(_ONE_SEGMENT, edge - ack)
 
-    def narrowed(self, segment: Segment, ack: Position) -> bytes:
-        """The IP packet of a pure ACK with this acknowledgment and no more window than both have."""
-        edge, scale = segment.edge, self.primary_scale
-        assert edge is not None and scale is not None
+    def limit(self, segment: Segment) -> Position | None:
+        """The edge that both have room up to, of a segment whose edge is known."""
+        if segment.edge is None or self.secondary_edge is None:
+            return segment.edge
+        return min(segment.edge, self.secondary_edge)
+
+    @staticmethod
+    def is_news(room: int, told: int, all_of_it: bool) -> bool:
+        """Whether a window of `room` deserves a packet, after one that told less (RFC 9293 §3.8.6.2.2)."""
+        gain = room - told
+        return gain >= 2 * _ONE_SEGMENT or (gain > 0 and all_of_it) or told < _ONE_SEGMENT <= room
+
+    def offered(self, segment: Segment, ack: Position) -> int:
+        """The window field that offers no more than both have, with an acknowledgment up to the segment's own."""
+        if self.primary_scale is None or segment.ack is None:
+            return segment.window
+        scale = self._shift(segment)
+        edge = segment.ack + (segment.window << scale)
         limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
+        return min(_LARGEST, max(0, limit - ack) >> scale)
+
+    def room(self, ack: Position) -> int:
+        """The window field that offers what the secondary has."""
+        edge, scale = self.secondary_edge, self.primary_scale
+        return 0 if edge is None or scale is None else min(_LARGEST, max(0, edge - ack) >> scale)
+
+    def _shift(self, segment: Segment) -> int:
+        """The window of a SYN is never scaled (RFC 7323 §2.2)."""
+        return 0 if segment.flags & SYN else self.primary_scale or 0
+
+    def narrowed(self, segment: Segment, ack: Position) -> bytes:
+        """The IP packet of a pure ACK or of a SYN with this acknowledgment and no more window than both have."""
         packet = bytearray(segment.packet())
         tcp = segment.tcp - segment.ip
         _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
-        _WINDOW.pack_into(packet, tcp + _WINDOW_AT, min(_LARGEST, max(0, limit - ack) >> scale))
+        _WINDOW.pack_into(packet, tcp + _WINDOW_AT, self.offered(segment, ack))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
 
 
 def _is_plain(segment: Segment) -> bool:
-    return segment.tcp - segment.ip == _PLAIN_HEADERS[segment.buffer[segment.ip] >> 4]
+    return segment.tcp - segment.ip == _PLAIN_HEADERS[(segment.header or segment.buffer)[segment.ip] >> 4]

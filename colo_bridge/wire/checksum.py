@@ -46,12 +46,21 @@ def adjust_tcp(buffer: bytearray, tcp: int, changes: int) -> None:
 def tcp_checksum(buffer: Buffer, ip: int, tcp: int, end: int) -> int:
     """The checksum that the TCP segment in `buffer[tcp:end]` ought to have, behind the IP header at `ip`."""
     view = memoryview(buffer)
-    addresses = view[ip + 8 : ip + 40] if buffer[ip] >> 4 == 6 else view[ip + 12 : ip + 20]
-    pseudo_header = ones_sum(addresses) + _TCP_PROTOCOL + end - tcp
     present: int = _FIELD.unpack_from(buffer, tcp + _TCP_CHECKSUM)[0]
-    return (present - pseudo_header - ones_sum(view[tcp:end])) % _MODULUS
+    return (present - _pseudo_header(view, ip, end - tcp) - ones_sum(view[tcp:end])) % _MODULUS
 
 
 def finish_tcp(buffer: bytearray, ip: int, tcp: int, end: int) -> None:
     """Replace a partial (or any other) checksum by the finished one."""
     _FIELD.pack_into(buffer, tcp + _TCP_CHECKSUM, tcp_checksum(buffer, ip, tcp, end))
+
+
+def start_tcp(buffer: bytearray, ip: int, tcp: int, end: int) -> None:
+    """Leave the checksum partial: the sum of the pseudo-header, for an offload to finish."""
+    with memoryview(buffer) as view:
+        _FIELD.pack_into(buffer, tcp + _TCP_CHECKSUM, _pseudo_header(view, ip, end - tcp) % _MODULUS)
+
+
+def _pseudo_header(view: memoryview, ip: int, length: int) -> int:
+    addresses = view[ip + 8 : ip + 40] if view[ip] >> 4 == 6 else view[ip + 12 : ip + 20]
+    return ones_sum(addresses) + _TCP_PROTOCOL + length

@@ -63,6 +63,11 @@ def address_bytes(key: bytes) -> int:
     return 4 if len(key) < _ADDRESSES[6] else 16
 
 
+def tag_bytes(key: bytes) -> int:
+    """The size of the tags in a connection's key."""
+    return len(key) - 2 * address_bytes(key) - _PORTS
+
+
 def is_connection(key: bytes) -> bool:
     return len(key) % 4 == 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tagged_connection, tagged_flow, tags_of
+from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tag_bytes, tagged_connection, tagged_flow, tags_of
 from colo_bridge.wire.ipv4 import HEADER as IPV4_HEADER
 from colo_bridge.wire.ipv4 import parse_ipv4, rebuilt_ipv4
 from colo_bridge.wire.ipv6 import HEADER as IPV6_HEADER
@@ -68,6 +68,12 @@ def parse_reassembled(datagram: bytes, header: bytes, body: bytes) -> TcpPacket 
     if isinstance(packet, Fragment | NotCompared):
         raise MalformedPacket("fragments of what must not be fragmented")
     return _with_tags(packet, tags_of(datagram))
+
+
+def ethernet_header(packet: TcpPacket) -> bytes:
+    """The header, tags included, of the frame that a packet stands in; empty for a bare packet."""
+    header = ETHERNET_HEADER + tag_bytes(packet.connection)
+    return bytes(packet.buffer[packet.ip - header : packet.ip]) if packet.ip >= header else b""
 
 
 def cut_short(buffer: Buffer, ip: int, end: int) -> CutShort:
