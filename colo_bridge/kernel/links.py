@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink import nlmsg
@@ -21,6 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
 
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
+_Answer = TypeVar("_Answer")
 _FLAG_UP = 1
 _EUI64_ADDRESS, _NO_ADDRESS = 0, 1
 
@@ -48,7 +49,8 @@ class Link:
 
 class _ThreadSession(threading.local):
     route: IPRoute | None = None
-    seen: dict[str, Link | None] | None = None
+    answers: dict[tuple[str, str | int], Any] | None = None
+    """Of a snapshot: what each question was answered."""
 
 
 _session = _ThreadSession()
@@ -64,21 +66,16 @@ def session(*, snapshot: bool = False) -> Iterator[IPRoute]:
         yield _session.route
         return
     with IPRoute() as route:
-        _session.route, _session.seen = route, {} if snapshot else None
+        _session.route, _session.answers = route, {} if snapshot else None
         try:
             yield route
         finally:
-            _session.route = _session.seen = None
+            _session.route = _session.answers = None
 
 
 def find(name: str) -> Link | None:
     """The device of this name, None if there is none."""
-    seen = _session.seen
-    if seen is None:
-        return _look_up(name)
-    if name not in seen:
-        seen[name] = _look_up(name)
-    return seen[name]
+    return _once("link", name, lambda: _look_up(name))
 
 
 def get(name: str) -> Link:
@@ -144,7 +141,7 @@ def attributes(name: str, nest: str) -> dict[str, Any]:
     Empty if there is no such device, or nothing of the sort to say.
     """
     with session() as route:
-        message = _message(route, ifname=name)
+        message = _message(route, "ifname", name)
     info = message.get_attr("IFLA_LINKINFO") if message is not None else None
     nested = info.get_attr(nest) if info else None
     return dict(nested["attrs"]) if nested else {}
@@ -160,24 +157,39 @@ def _set_address_generation(name: str, mode: int) -> None:
     change(name, IFLA_AF_SPEC={"attrs": [("AF_INET6", inet6)]})
 
 
+def _once(question: str, value: str | int, ask: Callable[[], _Answer]) -> _Answer:
+    """The answer; in a snapshot that of the first time."""
+    answers = _session.answers
+    if answers is None:
+        return ask()
+    if (question, value) not in answers:
+        answers[question, value] = ask()
+    answer: _Answer = answers[question, value]
+    return answer
+
+
 def _look_up(name: str) -> Link | None:
     with session() as route:
-        message = _message(route, ifname=name)
+        message = _message(route, "ifname", name)
         return _link(route, message) if message is not None else None
 
 
-def _message(route: IPRoute, **key: str | int) -> nlmsg | None:
+def _message(route: IPRoute, attribute: str, value: str | int) -> nlmsg | None:
+    return _once(attribute, value, lambda: _asked(route, attribute, value))
+
+
+def _asked(route: IPRoute, attribute: str, value: str | int) -> nlmsg | None:
     try:
-        return route.link("get", **key)[0]
+        return route.link("get", **{attribute: value})[0]
     except NetlinkError as error:
         if error.code in (errno.ENODEV, errno.ENOENT):
             return None
-        raise KernelError(f"cannot look up {key}: {error}") from error
+        raise KernelError(f"cannot look up {attribute} {value}: {error}") from error
 
 
 def _link(route: IPRoute, message: nlmsg) -> Link:
     index = message.get_attr("IFLA_MASTER")
-    master = _message(route, index=index) if index else None
+    master = _message(route, "index", index) if index else None
     return Link(
         name=message.get_attr("IFLA_IFNAME"),
         index=message["index"],

@@ -113,14 +113,15 @@ class NicProtection:
 
     def counters(self) -> dict[str, int]:
         """The kernel's own numbers: `queue_…`, `mirror_…`, `secondary_…`, `forward_…` and what is discarded."""
-        groups = {
-            "queue": self.queue.counters(),
-            "mirror": self.mirror.counters(),
-            "secondary": self.secondary.counters(),
-            "forward": self.forward.counters() if self.forward else {},
-            "primary_discarded": traffic.discards(self._nic.primary_port),
-            "secondary_discarded": traffic.discards(self._nic.secondary_port),
-        }
+        with links.session(snapshot=True):
+            groups = {
+                "queue": self.queue.counters(),
+                "mirror": self.mirror.counters(),
+                "secondary": self.secondary.counters(),
+                "forward": self.forward.counters() if self.forward else {},
+                "primary_discarded": traffic.discards(self._nic.primary_port),
+                "secondary_discarded": traffic.discards(self._nic.secondary_port),
+            }
         return {f"{group}_{name}": count for group, counts in groups.items() for name, count in counts.items()}
 
     def _steps(self) -> tuple[Callable[[], None], ...]:
