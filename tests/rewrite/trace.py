@@ -93,7 +93,7 @@ def without_checksum(frame: bytearray) -> bytes:
     return bytes(frame[HEADER:at] + frame[at + 2 :])
 
 
-def assert_same_packet(packet: TcpPacket, frame: bytearray) -> None:
+def assert_same_packet(packet: TcpPacket, frame: bytearray, start: int = HEADER) -> None:
     """What the rewriter returned is what a parser would read afterwards."""
-    again = parse_frame(frame, HEADER, len(frame))
+    again = parse_frame(frame, start, len(frame))
     assert all(getattr(packet, name) == getattr(again, name) for name in TcpPacket.__slots__)
