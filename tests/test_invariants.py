@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colo_bridge.compare.decisions import Reason
+from colo_bridge.compare.rule import Rule
 from colo_bridge.compare.settings import Settings
 from tests import lives, traces
 from tests.compare.sessions import Connection, Packet, Session, Watch, make, play, transmit
@@ -62,6 +63,30 @@ def test_output_commit_up_to_the_first_difference(seed: int) -> None:
     for reason, index, at in watch.divergences:
         if reason is Reason.CONTENT:
             assert at == session.connections[index].difference
+
+
+@some
+@given(seeds, st.booleans())
+def test_output_commit_of_all_but_what_a_rule_names(seed: int, from_the_beginning: bool) -> None:
+    """Each packet that leaves because of a rule is counted, and no other (observe mode: `test_observer.py`)."""
+    session = make(Random(seed), equal=False)
+    watch = Watch(session)
+
+    def leave_out() -> None:
+        watch.left_out.add(0)
+        watch.comparator.passthrough.add(Rule("first", protocol=6, peer_ports=(5000, 5000)))
+        watch.look()
+
+    if from_the_beginning:
+        leave_out()
+    play(Random(seed), watch, session)
+    before = len(watch.released)
+    if not from_the_beginning:
+        leave_out()
+    passed = [packet for _, packet in watch.released if packet.connection == 0]
+    assert len(passed) == len(session.primary[0])
+    wanted = len(passed) if from_the_beginning else len(watch.released) - before
+    assert watch.comparator.counters()["passthrough_packets"] == wanted
 
 
 @settings(max_examples=30, deadline=None)

@@ -49,6 +49,28 @@ class ObservedLedger(Ledger):
     def diverge(self, divergence: Divergence) -> None:
         self.found.append(divergence)
 
+    def check_timeout(self, now: float) -> None:
+        """Give up what has waited for too long."""
+        for queue in (self.held, self.waiting):
+            while queue:
+                oldest = next(iter(queue))
+                if now - oldest.arrived <= self.settings.timeout:
+                    break
+                self.diverge(oldest.owner.why_silent(oldest))
+                self._go_on(oldest)
+                if oldest in queue:
+                    raise InternalError("a packet that has waited for too long is not given up")
+
+    def _go_on(self, item: Item) -> None:
+        """Give up a packet, and what waits for the same."""
+        owner = item.owner
+        if isinstance(owner, TcpConnection) and item.token is None:
+            owner.secondary_left()
+        elif isinstance(owner, TcpConnection | DatagramFlow):
+            self.give_up(owner.go_on)
+        else:
+            self.give_up(partial(owner.renew, False))
+
     def give_up(self, decide: Callable[[], None]) -> None:
         """Whatever this releases has found no equal."""
         self._giving_up = True
@@ -114,17 +136,7 @@ class Observer(Comparator):
         self._settle()
 
     def tick(self, now: float) -> None:
-        """Give up what has waited for too long."""
-        ledger = self._observed
-        for queue in (ledger.held, ledger.waiting):
-            while queue:
-                oldest = next(iter(queue))
-                if now - oldest.arrived <= self._settings.timeout:
-                    break
-                ledger.diverge(oldest.owner.why_silent(oldest))
-                self._go_on(oldest)
-                if oldest in queue:
-                    raise InternalError("a packet that has waited for too long is not given up")
+        super().tick(now)
         self._settle()
 
     @property
@@ -178,18 +190,6 @@ class Observer(Comparator):
             if connection is not None and connection.diverged:
                 self._observed.give_up(partial(connection.renew, False))
                 connection.unsynchronised = connection.finished = True
-
-    def _go_on(self, item: Item) -> None:
-        """Give up a packet that has waited for too long, and what waits for the same."""
-        owner = item.owner
-        if isinstance(owner, DatagramFlow):
-            self._observed.give_up(owner.go_on)
-        elif not isinstance(owner, TcpConnection):
-            self._observed.give_up(partial(owner.renew, False))
-        elif item.token is None:
-            owner.secondary_left()
-        else:
-            self._observed.give_up(owner.go_on)
 
     # Flows that are new.
 

@@ -199,6 +199,8 @@ class Watch:
         self.settings = settings or Settings()
         self.comparator = Comparator(self.settings)
         self.accounts = [Account() for _ in session.connections]
+        self.left_out: set[int] = set()
+        """Connections that a rule leaves out of the comparison."""
         self.now = 0.0
         self.count = 0
         self.given: set[Token] = set()
@@ -243,7 +245,7 @@ class Watch:
         """Check what has just left, and take it."""
         comparator = self.comparator
         for token in comparator.released:
-            if not checkpoint:
+            if not checkpoint and token[1].connection not in self.left_out:
                 self._may_leave(token[1])
             self.released.append(token)
         self.dropped += comparator.dropped

@@ -185,6 +185,15 @@ def test_what_the_secondary_sent_behind_a_gap_is_still_compared() -> None:
     assert (book["observed_unequal_packets"], book["observed_equal_packets"]) == (1, 2)
 
 
+def test_a_reset_that_nothing_else_came_with_is_given_up() -> None:
+    book = Playbook(isn=0)
+    book.comparator = Observer(book.settings)
+    book.run("P a RA 0 ack 1 => a\ntick 4 => !timeout\nP b SA 5 ack 1 => b\nS SA 5 ack 1 =>")
+    assert book["observed_unequal_packets"] == 1
+    assert book.comparator.released_packets == 2
+    _check_account(book)
+
+
 def test_a_silent_primary_is_given_up() -> None:
     book = observe(
         OPENING

@@ -166,11 +166,11 @@ def test_without_its_rule_a_datagram_flow_is_compared() -> None:
     assert made.comparator.passthrough.counters() == {}
 
 
-def test_another_rule_that_fits_takes_over() -> None:
-    made = book(SSH, Rule("all", protocol=6)).run("P a SA 0 ack 1 => a")
+def test_another_rule_that_fits_takes_over_and_other_flows_keep_theirs() -> None:
+    made = book(SSH, DNS, Rule("all", protocol=6)).run("P a SA 0 ack 1 => a\nP u udp one => u")
     made.comparator.passthrough.remove("ssh")
-    made.run("P b 1+10 ack 1 => b")
-    assert counted(made, "all") == (1, 0)
+    made.run("P b 1+10 ack 1 => b\nP v udp two => v")
+    assert (counted(made, "all"), counted(made, "dns")) == ((1, 0), (2, 0))
 
 
 def test_a_flow_that_finds_no_room_passes_by_its_rule() -> None:
