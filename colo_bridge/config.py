@@ -7,6 +7,8 @@ problem is always one sentence that names the key (`load` raises OperatorError).
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +20,7 @@ from colo_bridge.errors import OperatorError
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Argument = Annotated[str, Field(min_length=1)]
 
 
@@ -42,8 +45,8 @@ class CompareConfig(_Section):
 
     timeout: Seconds = 3.0
     """Seconds that a packet may be held, or a secondary's byte stay uncompared."""
-    uncompared: Literal["drop", "pass"] = "drop"
-    """IPv6 and 802.1Q/802.1ad frames of the primary, which are not compared yet."""
+    tagged: Literal["drop", "pass"] = "drop"
+    """802.1Q and 802.1ad frames of the primary, which are not compared."""
     unsynchronised: Literal["pass", "hold"] = "pass"
     """TCP connections whose opening was not seen: pass and count, or compare from where both sides meet."""
 
@@ -79,7 +82,9 @@ class QueueConfig(_Section):
 
 class FirewallConfig(_Section):
     backend: Literal["auto", "legacy", "nft"] = "auto"
-    """Which iptables variant holds the diversion rules; auto follows the host's `iptables` command."""
+    """Which variant holds the diversion rules; auto follows the host's `iptables` and `ip6tables` commands."""
+    ipv6: bool = True
+    """Divert and compare IPv6 as well; false: that of both guests is dropped."""
 
 
 class CheckpointConfig(_Section):
@@ -176,7 +181,11 @@ def _sentence(error: ValidationError) -> str:
 def _path(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            # Like TOML, with quotes where the name needs them: what is shown stays on one line.
+            text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
     return text
 
 

@@ -31,7 +31,8 @@ def test_a_short_file_gets_the_defaults():
     parsed = config.parse(GOOD)
     assert parsed.nic[0].name == "net0"
     assert parsed.compare.timeout == 3.0
-    assert parsed.compare.uncompared == "drop"
+    assert parsed.compare.tagged == "drop"
+    assert parsed.firewall.ipv6
     assert not parsed.queue.bypass_when_dead
     assert parsed.checkpoint.command == ()
 
@@ -51,6 +52,8 @@ def test_several_network_cards():
     [
         ('role = "primary"', "", "web.toml: key role is missing"),
         ('guest = "web"', 'gest = "web"', "unknown key gest (did you mean guest?)"),
+        ('guest = "web"', '"" = 1', 'unknown key ""'),
+        ('guest = "web"', '"two\\nlines" = 1', 'unknown key "two\\nlines"'),
         ("queue = 700", "queu = 700", "unknown key nic[1].queu (did you mean queue?)"),
         ("queue = 700", 'queue = "700"', "nic[1].queue: "),
         ("queue = 700", "queue = 65536", "nic[1].queue: "),
@@ -77,12 +80,13 @@ def test_a_wrong_value_is_named(old, new, sentence):
         ("[compare]\ntimeout = inf", "compare.timeout: "),
         ("[compare]\ntimeout = nan", "compare.timeout: "),
         ('[compare]\ntimeout = "3s"', "compare.timeout: "),
-        ('[compare]\nuncompared = "maybe"', "compare.uncompared: "),
+        ('[compare]\ntagged = "maybe"', "compare.tagged: "),
         ("[compare]\ntimout = 1.0", "unknown key compare.timout (did you mean timeout?)"),
         ("[limits]\nheld_packets = 1", "limits.held_packets: "),
         ("[limits]\nheld_packets = 100.5", "limits.held_packets: "),
         ("[queue]\nbypass_when_dead = 1", "queue.bypass_when_dead: "),
         ('[firewall]\nbackend = "pf"', "firewall.backend: "),
+        ('[firewall]\nipv6 = "no"', "firewall.ipv6: "),
         ('[checkpoint]\ncommand = "rm -rf x"', "checkpoint.command: "),
         ('[checkpoint]\ncommand = [""]', "checkpoint.command[1]: "),
         ("[chekpoint]\ntimeout = 1.0", "unknown key chekpoint (did you mean checkpoint?)"),

@@ -115,14 +115,10 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
 
 def put_foreign_things() -> None:
     """What an operator and other programs have there, with names and places as near to ours as may be."""
-    for variant in ("legacy", "nft"):
+    for variant in ("iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft"):
         for comment in ("colo-bridge:g10:net0", "colo-bridge:g1:net01", "colo-bridge"):
-            shell(
-                f"iptables-{variant} -t mangle -A PREROUTING -i c0 -m comment --comment {comment} -j MARK --set-mark 1"
-            )
-        shell(
-            f"iptables-{variant} -t mangle -A POSTROUTING -m comment --comment colo-bridge:g1:net0 -j MARK --set-mark 1"
-        )
+            shell(f"{variant} -t mangle -A PREROUTING -i c0 -m comment --comment {comment} -j MARK --set-mark 1")
+        shell(f"{variant} -t mangle -A POSTROUTING -m comment --comment colo-bridge:g1:net0 -j MARK --set-mark 1")
     for device in ("p0", "c0"):
         shell(f"tc qdisc add dev {device} clsact")
         for side in ("ingress", "egress"):
@@ -224,13 +220,15 @@ FAULTS = {
     "rule": "iptables-{backend} -t mangle -I PREROUTING -j ACCEPT",
     "mirror": "tc filter del dev p0 egress",
     "redirect": "tc filter del dev s0 ingress",
-    "uncompared": "tc filter del dev p0 ingress",
+    "discard": "tc filter del dev p0 ingress",
+    "forward": "ip link set {forward} nomaster",
     "port": "ip link set s0 down",
     "tap": "ip link set {mirror} down",
 }
 """What breaks each part of a protection from outside."""
 AGAIN = {
-    "rule": "printf '*mangle\nCOMMIT\n' | iptables-{backend}-restore",
+    "hook": "ip link set br0 type bridge nf_call_ip6tables 0",
+    "rule": "printf '*mangle\nCOMMIT\n' | ip6tables-{backend}-restore",
     "mirror": "ip link del p0; ip link add p0 type veth peer name p1; ip link set p0 master br0 up; ip link set p1 up",
     "redirect": "ip link del s0; ip link add s0 type veth peer name s1; ip link set s1 up",
 }
@@ -243,9 +241,9 @@ def test_invariant_9_every_part_is_checked_and_mended(backend: str, tmp_path: Pa
     """All at once: the guard has to see, say and mend each."""
     Host()
     with running(tmp_path, backend) as daemon:
-        mirror = Names("g1", "net0").mirror
+        names = Names("g1", "net0")
         for command in faults.values():
-            shell(command.format(backend=backend, mirror=mirror))
+            shell(command.format(backend=backend, mirror=names.mirror, forward=names.forward))
         until(lambda: faults.keys() <= daemon.said_faults(), "every fault is said", 2.0)
         until(lambda: daemon.state() == "protected", "all is mended", 5.0)
         primary, client = rig.Wire("p1"), rig.Wire("c1")

@@ -1,7 +1,8 @@
 """Random traces of two replicas that send the same stream, each cut, repeated, reordered and delayed in its own way.
 
 `play` feeds one to a comparator and checks, after every packet, that nothing left which both did not produce.
-A trace is a function of its seed; so is everything that is reported about it.
+A trace is a function of its seed; so is everything that is reported about it.  Some traces are of IPv6, in a VLAN, or
+of segments in fragments.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from random import Random
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Reason
 from colo_bridge.compare.settings import Settings
-from colo_bridge.wire.ipv4 import parse_ipv4
+from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.packet import ACK, FIN, SYN
+from tests import forms
+from tests.packets import ethernet
 
 _HEADER = struct.Struct("!BBHHHBBH4s4sHHIIHHHH")
 _GUEST, _CLIENT = bytes((10, 0, 0, 2)), bytes((10, 0, 0, 9))
 _MASK = 0xFFFFFFFF
+_FORMS = ("IPv4",) * 5 + ("IPv6", "VLAN", "fragments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Trace:
     secondary: list[Sent] = field(default_factory=list)
     order: list[bool] = field(default_factory=list)
     """For each packet in turn: whether it is the primary's."""
+    form: str = "IPv4"
 
     @property
     def first_difference(self) -> int | None:
@@ -79,6 +84,7 @@ def make(seed: int, equal: bool) -> Trace:
     trace.secondary = _transmit(trace, len(trace.secondary_stream), acks, random)
     trace.order = [True] * len(trace.primary) + [False] * len(trace.secondary)
     random.shuffle(trace.order)
+    trace.form = random.choice(_FORMS)
     return trace
 
 
@@ -170,6 +176,21 @@ def packet(trace: Trace, sent: Sent, primary: bool) -> bytearray:
     return bytearray(header + payload)
 
 
+def frames(trace: Trace, ip_packet: bytes | bytearray, number: int) -> list[bytes]:
+    """The packet in the form of the trace; in fragments, the primary's are cut otherwise than the secondary's."""
+    frame = ethernet(bytes(ip_packet))
+    match trace.form:
+        case "IPv6":
+            return [forms.over_ipv6(frame)]
+        case "VLAN":
+            return [forms.tagged(frame, 7)]
+        case "fragments":
+            cut = 8 * (1 + (number + trace.isn) % ((len(ip_packet) - 21) // 8))
+            pieces = forms.fragments(frame, cut, identification=number % 0x10000)
+            return pieces[:: -1 if number % 3 else 1]
+    return [frame]
+
+
 def _stream_of(trace: Trace, primary: bool) -> tuple[bytes, int]:
     stream = trace.primary_stream if primary else trace.secondary_stream
     return stream, len(stream) + 1
@@ -190,14 +211,16 @@ def play(trace: Trace, settings: Settings | None = None) -> Outcome:
     queues = {True: enumerate(trace.primary), False: enumerate(trace.secondary)}
     for now, primary in enumerate(trace.order):
         index, sent = next(queues[primary])
-        buffer = packet(trace, sent, primary)
-        parsed = parse_ipv4(buffer, 0, len(buffer))
-        if primary:
-            comparator.primary(parsed, index, now / 1000)
-        else:
+        if not primary:
             watch.secondary_sent(sent)
-            comparator.secondary(parsed, now / 1000)
-        buffer[:] = bytes(len(buffer))  # the comparator must have kept what it needs
+        for frame in frames(trace, packet(trace, sent, primary), now):
+            buffer = bytearray(frame)
+            parsed = parse_frame(buffer, 0, len(buffer))
+            if primary:
+                comparator.primary(parsed, index, now / 1000)
+            else:
+                comparator.secondary(parsed, now / 1000)
+            buffer[:] = bytes(len(buffer))  # the comparator must have kept what it needs
         watch.check(comparator)
     watch.divergences += [(divergence.reason, divergence.sequence) for divergence in comparator.divergences]
     assert comparator.held_packets == len(trace.primary) - len(watch.released)
@@ -220,7 +243,8 @@ class _Watch:
 
     def check(self, comparator: Comparator) -> None:
         difference = self.trace.first_difference
-        for index in comparator.released:
+        released = comparator.released
+        for index in dict.fromkeys(released) if self.trace.form == "fragments" else released:
             sent = self.trace.primary[index]
             assert index not in self.released, "released twice"
             assert sent.ack is None or sent.ack <= self.floor, "acknowledges more than the secondary has"

@@ -15,22 +15,23 @@ from pyroute2 import config as pyroute2_config
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import bench, demo, execute, files, lifecycle, records
-from colo_bridge.lab.layout import GUESTS, Mode, Role
+from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, GUESTS, Mode, Role
 
 Handler = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = """Two guests, a client and a host in network namespaces, with the real daemon between them.
 
-  cb-client 10.77.0.1      a client of the service
-  cb-host                  the bridge, the guest ports and the daemon
-  cb-primary 10.77.0.2     the two replicas: the same addresses,
-  cb-secondary 10.77.0.2   each its own kernel TCP stack"""
+  cb-client 10.77.0.1, fd77::1      a client of the service
+  cb-host                           the bridge, the guest ports and the daemon
+  cb-primary 10.77.0.2, fd77::2     the two replicas: the same addresses,
+  cb-secondary 10.77.0.2, fd77::2   each its own kernel TCP stack"""
 
 EXEC_EPILOG = """The command sees the machine's own files; CB_ROLE says where it runs (primary, secondary, client,
 host) and CB_DIR is a directory of its own there. For example:
 
-  colo-bridge lab exec --detach both -- sh -c 'cd $CB_DIR && exec python3 -m http.server 80'
-  colo-bridge lab exec client -- curl http://10.77.0.2/"""
+  colo-bridge lab exec --detach both -- sh -c 'cd $CB_DIR && exec python3 -m http.server --bind :: 80'
+  colo-bridge lab exec client -- curl http://10.77.0.2/
+  colo-bridge lab exec client -- curl 'http://[fd77::2]/'"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,6 +87,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--megabytes", type=_positive, default=1000, help="of each transfer, in 10^6 bytes (default 1000)"
     )
     parser.add_argument("--turns", type=_positive, default=5000, help="requests of one byte (default 5000)")
+    parser.add_argument("--ipv6", action="store_true", help="over IPv6 instead of IPv4")
     _add_daemon_options(parser)
     _add_json(parser)
 
@@ -154,7 +156,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     _end_in_order()
-    plan = bench.Plan(arguments.rounds, arguments.megabytes * 1_000_000, arguments.turns)
+    address = GUEST_IPV6_ADDRESS if arguments.ipv6 else GUEST_ADDRESS
+    plan = bench.Plan(arguments.rounds, arguments.megabytes * 1_000_000, arguments.turns, address)
     result = bench.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
     print(json.dumps(result) if arguments.json else bench.table(result))
     return 0 if all(run["correct"] for run in result["runs"]) else 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.decisions import Divergence, Forward
 from colo_bridge.compare.flow import TcpFlow
+from colo_bridge.compare.fragments import PrimaryFragments, SecondaryFragments
 from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
@@ -27,6 +28,8 @@ class Comparator:
         "_counters",
         "_flows",
         "_ledger",
+        "_primary_fragments",
+        "_secondary_fragments",
         "_settings",
         "_table",
         "divergences",
@@ -43,6 +46,8 @@ class Comparator:
         self._counters = self._ledger.counters
         self._table = Table(self._settings, self._counters)
         self._flows = self._table.flows
+        self._primary_fragments = PrimaryFragments(self._ledger)
+        self._secondary_fragments = SecondaryFragments(self._ledger)
         self.released: list[Token] = self._ledger.released
         self.revised: list[tuple[Token, bytes]] = self._ledger.revised
         self.forwarded: list[Forward] = self._ledger.forwarded
@@ -118,6 +123,7 @@ class Comparator:
 
     def tick(self, now: float) -> None:
         """Look for timeouts; call it several times per compare timeout."""
+        self._secondary_fragments.expire(now)
         self._ledger.check_timeout(now)
 
     def age(self, now: float) -> None:
@@ -225,6 +231,9 @@ class Comparator:
                 flow.cut_short(packet, token, now)
             else:
                 flow.from_primary(packet, token, now)
+        elif isinstance(packet, Fragment):
+            self._counters.primary_bytes += packet.length
+            self._primary_fragment(packet, token, now)
         elif packet is NotCompared.NOT_IP:
             self._counters.not_ip_passed += 1
             self._ledger.pass_on(token, 0)
@@ -233,6 +242,15 @@ class Comparator:
             self._ledger.pass_on(token, 0)
         else:
             self._uncompared(token)
+
+    def _primary_fragment(self, fragment: Fragment, token: Token, now: float) -> None:
+        whole = self._primary_fragments.add(fragment, token, now)
+        if whole is not None:
+            counters = self._counters
+            before = counters.primary_packets, counters.primary_bytes
+            self.primary(whole.packet, whole.token, now)
+            # It was counted as fragments.
+            counters.primary_packets, counters.primary_bytes = before
 
     def _uncompared(self, token: Token) -> None:
         self._counters.uncompared_packets += 1
@@ -250,10 +268,22 @@ class Comparator:
                 self._secondary_is_of_no_use(packet.length)
             else:
                 flow.from_secondary(packet, now)
+        elif isinstance(packet, Fragment):
+            self._counters.secondary_bytes += packet.length
+            self._secondary_fragment(packet, now)
         else:
             self._counters.not_ip_thrown_away += packet is NotCompared.NOT_IP
             self._counters.neighbour_thrown_away += packet is NotCompared.NEIGHBOUR
             self._secondary_is_of_no_use(0)
+
+    def _secondary_fragment(self, fragment: Fragment, now: float) -> None:
+        whole = self._secondary_fragments.add(fragment, None, now)
+        if whole is not None:
+            counters = self._counters
+            before = counters.secondary_packets, counters.secondary_bytes
+            self.secondary(whole.packet, now)
+            # It was counted as fragments.
+            counters.secondary_packets, counters.secondary_bytes = before
 
     def _datagram_flow(self, packet: Datagram, now: float) -> DatagramFlow | None:
         flow = self._flows.get(packet.flow)

@@ -48,7 +48,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A packet of our own to the client: octets that both replicas sent, though the packet that holds them may not leave."""
+    """A packet of our own to the client: octets that both sent, of a packet of the primary that may not leave whole."""
 
     ethernet: bytes
     """The Ethernet header, tags included."""
@@ -91,6 +91,11 @@ class Counters:
     not_ip_thrown_away: int = 0
     neighbour_passed: int = 0
     neighbour_thrown_away: int = 0
+    reassembled_primary: int = 0
+    reassembled_secondary: int = 0
+    overlapping_fragments: int = 0
+    fragment_limit_drops: int = 0
+    incomplete_fragments: int = 0
     unsynchronised_packets: int = 0
     unverified_packets: int = 0
     held_limit_drops: int = 0

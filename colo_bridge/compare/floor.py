@@ -14,7 +14,7 @@ from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
-from colo_bridge.wire.build import timestamps
+from colo_bridge.wire.build import is_plain, timestamps
 from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
 
@@ -125,6 +125,8 @@ class Floor:
             self._narrow(segment)
         elif segment.start < segment.end:
             return forwarding is not None and forwarding.forward_octets(segment)
+        elif not is_plain(segment.headers(), segment.tcp):
+            return False
         elif not newest:
             self.ledger.revise(segment, self.windows.narrowed(segment, floor))
         else:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from colo_bridge.compare.decisions import Divergence
 
 Token = Any
 """Whatever the caller names a primary packet by; handed back when it is decided."""
+
+
+@dataclass(slots=True)
+class Tokens:
+    """The token of a packet that came in fragments: what stands for each of them, in order of arrival."""
+
+    each: list[Token]
+    length: int
+    """Bytes of all fragments."""
+    released: bool | None = None
+    """What became of them; None: they wait."""
 
 
 class Owner(Protocol):

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from colo_bridge.compare.decisions import Counters, Divergence, Forward
-from colo_bridge.compare.item import Item, Owner, Token
+from colo_bridge.compare.item import Item, Owner, Token, Tokens
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
 
@@ -66,7 +66,13 @@ class Ledger:
         if item in self.held:
             del self.held[item]
             self.held_bytes -= item.length
-        self.revised.append((item.token, packet))
+        token = item.token
+        if type(token) is Tokens:
+            token.released = True
+            token, *others = token.each
+            for other in others:
+                self.drop(other)
+        self.revised.append((token, packet))
         self.counters.released_packets += 1
         self.counters.released_bytes += item.length
         self.counters.revised_acknowledgments += 1
@@ -82,12 +88,24 @@ class Ledger:
         if item in self.held:
             del self.held[item]
             self.held_bytes -= item.length
-        self.replaced.append(item.token)
+        token = item.token
+        if type(token) is Tokens:
+            token.released = False
+            self.replaced += token.each
+            self.counters.replaced_packets += len(token.each)
+            return
+        self.replaced.append(token)
         self.counters.replaced_packets += 1
 
     def pass_on(self, token: Token, length: int) -> None:
-        self.released.append(token)
         counters = self.counters
+        if type(token) is Tokens:
+            token.released = True
+            self.released += token.each
+            counters.released_packets += len(token.each)
+            counters.released_bytes += token.length
+            return
+        self.released.append(token)
         counters.released_packets += 1
         counters.released_bytes += length
 
@@ -109,6 +127,11 @@ class Ledger:
         return True
 
     def drop(self, token: Token) -> None:
+        if type(token) is Tokens:
+            token.released = False
+            for each in token.each:
+                self.drop(each)
+            return
         self.dropped.append(token)
         self.counters.dropped_packets += 1
 
@@ -133,6 +156,15 @@ class Ledger:
             self.waiting_bytes -= item.length
         self.counters.thrown_away_packets += 1
         self.counters.thrown_away_bytes += item.length
+
+    def withdraw(self, item: Item) -> None:
+        """Take what waits, of either side, out of the books, undecided."""
+        if item in self.held:
+            del self.held[item]
+            self.held_bytes -= item.length
+        else:
+            del self.waiting[item]
+            self.waiting_bytes -= item.length
 
     # What was noticed.
 

@@ -22,6 +22,12 @@ class Settings:
     held_bytes: int = 256 << 20
     secondary_packets: int = 16_384
     secondary_bytes: int = 256 << 20
+    incomplete_packets: int = 256
+    """Packets of either side of which some fragments have come; further ones are refused."""
+    fragments: int = 256
+    """Fragments of one packet, repeats among them; a packet in more pieces is refused."""
+    reassembly: float = 30.0
+    """Time after which fragments of the secondary are thrown away, unless the timeout is shorter."""
     connections: int = 65_536
     established_idle: float = 432_000.0
     closing_idle: float = 120.0

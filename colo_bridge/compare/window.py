@@ -4,7 +4,8 @@
    secondary would drop what the client sends, and the client would not know.
 2. While the secondary has no room for one segment, the ACK waits: the secondary says when it has.
 
-Window scale: RFC 7323 §2.  Where no SYN was seen the scale is unknown, and windows are left alone.
+Window scale: RFC 7323 §2.  Where no SYN was seen the scale is unknown, and windows are left alone.  So are ACKs
+behind IP options or extension headers: a source route changes what the checksum covers (RFC 8200 §8.1).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import struct
 
 from colo_bridge.compare.segment import Segment
+from colo_bridge.wire.build import is_plain
 from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.options import window_scale
 from colo_bridge.wire.packet import SYN, TcpPacket
@@ -43,7 +45,11 @@ class Windows:
 
     def note_primary(self, segment: Segment) -> None:
         """Work out the edge of a packet whose window may be made smaller."""
-        if self.primary_scale is not None and segment.ack is not None:
+        if (
+            self.primary_scale is not None
+            and segment.ack is not None
+            and is_plain(segment.headers(), segment.tcp - segment.ip)
+        ):
             segment.edge = Position(segment.ack + (segment.window << self._shift(segment)))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
@@ -80,7 +86,7 @@ class Windows:
         return gain >= 2 * _ONE_SEGMENT or (gain > 0 and all_of_it) or told < _ONE_SEGMENT <= room
 
     def offered(self, segment: Segment, ack: Position) -> int:
-        """The window field that with this acknowledgment, not above the segment's own, offers no more than both have."""
+        """The window field that, with an ACK not above the segment's own, offers no more than both have."""
         if self.primary_scale is None or segment.ack is None:
             return segment.window
         scale = self._shift(segment)

@@ -266,7 +266,7 @@ def _settings(config: Config) -> Settings:
     return Settings(
         timeout=compare.timeout,
         pass_unsynchronised=compare.unsynchronised == "pass",
-        pass_uncompared=compare.uncompared == "pass",
+        pass_uncompared=compare.tagged == "pass",
         cure_after=_CURE,
         held_packets=limits.held_packets,
         held_bytes=limits.held_bytes,

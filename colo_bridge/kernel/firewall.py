@@ -1,6 +1,6 @@
-"""The rule that diverts a guest port's IPv4 packets into a queue, through either iptables variant.
+"""The rules that divert a guest port's packets into a queue: one for each family, through either iptables variant.
 
-It stands first in PREROUTING of the table mangle: an ACCEPT ahead of it would switch it
+Each stands first in PREROUTING of the table mangle: an ACCEPT ahead of it would switch it
 off silently, and what it accepts itself still passes the operator's filter rules.
 """
 
@@ -15,14 +15,30 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from colo_bridge.errors import KernelError, OperatorError
+from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
+from colo_bridge.kernel import links
+from colo_bridge.kernel.family import Family
 
 TAG_PREFIX = "colo-bridge:"
 TABLE, CHAIN = "mangle", "PREROUTING"
-_LEGACY_TABLES = Path("/proc/thread-self/net/ip_tables_names")
+_LEGACY_TABLES = {
+    Family.IPV4: Path("/proc/thread-self/net/ip_tables_names"),
+    Family.IPV6: Path("/proc/thread-self/net/ip6_tables_names"),
+}
 _COMMAND_SECONDS = 30.0
 
 Variant = Literal["legacy", "nft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """One family's tables in one variant; rules of another are invisible there."""
+
+    variant: Variant
+    family: Family
+
+    def __str__(self) -> str:
+        return f"{self.family.command}-{self.variant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,7 @@ class Listed:
 
 
 class Firewall(Protocol):
-    """One iptables variant of this network namespace."""
+    """One family's tables of this network namespace."""
 
     def place(self, rule: Diversion) -> None:
         """Make the rule the first one; others of the same tag vanish in the same instant."""
@@ -92,30 +108,41 @@ def placement(rules: Sequence[Listed]) -> Placement:
     return Placement.MISPLACED if any(rule.identical for rule in rules) else Placement.ABSENT
 
 
-def choose(backend: Literal["auto", "legacy", "nft"]) -> Variant:
-    """`auto` follows the host's `iptables` command; without one python-iptables does the work."""
+def choose(backend: Literal["auto", "legacy", "nft"], family: Family) -> Tables:
+    """`auto` follows the host's command; without one python-iptables does the work."""
     if backend != "auto":
-        return backend
-    if shutil.which("iptables") is None:
-        return "legacy"
-    return "nft" if "nf_tables" in run(["iptables", "--version"]) else "legacy"
+        return Tables(backend, family)
+    return Tables("nft" if _is_nft(family.command) else "legacy", family)
 
 
-def open_firewall(variant: Variant) -> Firewall:
+def open_firewall(tables: Tables) -> Firewall:
     """OperatorError if what this variant needs is not installed."""
     # Imported when needed: a host needs to have only one of the two variants.
     try:
-        module = importlib.import_module(f"colo_bridge.kernel.firewall_{variant}")
+        module = importlib.import_module(f"colo_bridge.kernel.firewall_{tables.variant}")
     except (ImportError, OSError, AttributeError) as error:
-        raise OperatorError(f"iptables variant {variant} does not work here: {error}", "install iptables") from error
-    opened: Firewall = module.open_firewall()
+        raise OperatorError(f"{tables} does not work here: {error}", "install iptables") from error
+    opened: Firewall = module.open_firewall(tables.family)
     return opened
 
 
-def present_variants() -> list[Variant]:
-    """Variants that may hold rules here.  Looking must not load the legacy tables of a host that uses nft."""
-    found: dict[Variant, Callable[[], bool]] = {"legacy": _legacy_in_use, "nft": _nft_installed}
-    return [variant for variant, present in found.items() if present()]
+def require(tables: Tables) -> None:
+    """Raise what prevents the use of these tables; of IPv6, which a host may lack, also how to do without."""
+    try:
+        if tables.family is Family.IPV6 and not links.has_ipv6():
+            raise KernelError("this kernel runs without IPv6")
+        open_firewall(tables).list_tagged(TAG_PREFIX)
+    except ColoBridgeError as error:
+        if tables.family is not Family.IPV6:
+            raise
+        hint = "set `firewall.ipv6 = false` if the guest does without: its IPv6 is then dropped"
+        raise OperatorError(f"IPv6 cannot be diverted: {error.problem}", hint) from error
+
+
+def present_tables() -> list[Tables]:
+    """Those that may hold rules here.  Looking must not load the legacy tables of a host that uses nft."""
+    found: dict[Variant, Callable[[Family], bool]] = {"legacy": _legacy_in_use, "nft": _nft_installed}
+    return [Tables(variant, family) for variant, present in found.items() for family in Family if present(family)]
 
 
 def run(command: list[str], text: str | None = None) -> str:
@@ -128,18 +155,23 @@ def run(command: list[str], text: str | None = None) -> str:
         raise KernelError(f"cannot run {command[0]}: {error}", "install iptables") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise KernelError(f"`{' '.join(command)}` failed: {last}", "run as root; see `iptables -t mangle -S`")
+        raise KernelError(
+            f"`{' '.join(command)}` failed: {last}",
+            f"run as root; see `{command[0].removesuffix('-restore')} -t mangle -S`",
+        )
     return done.stdout
 
 
-def _legacy_in_use() -> bool:
+def _legacy_in_use(family: Family) -> bool:
     try:
-        return TABLE in _LEGACY_TABLES.read_text(encoding="ascii").split()
+        return TABLE in _LEGACY_TABLES[family].read_text(encoding="ascii").split()
     except OSError:
         return False
 
 
-def _nft_installed() -> bool:
-    if shutil.which("iptables-nft"):
-        return True
-    return shutil.which("iptables") is not None and "nf_tables" in run(["iptables", "--version"])
+def _nft_installed(family: Family) -> bool:
+    return shutil.which(f"{family.command}-nft") is not None or _is_nft(family.command)
+
+
+def _is_nft(command: str) -> bool:
+    return shutil.which(command) is not None and "nf_tables" in run([command, "--version"])

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import iptc
 
 from colo_bridge.errors import KernelError, OperatorError
+from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.firewall import CHAIN, TABLE, Diversion, Listed, Placement, our_tag, placement
 
 _LOCK_FILE = "/run/xtables.lock"
@@ -26,41 +27,45 @@ _THREADS = threading.Lock()
 
 
 class LegacyFirewall:
-    """The chain PREROUTING of iptables-legacy; a commit exchanges the whole table at once."""
+    """The chain PREROUTING of one family; a commit exchanges the whole table at once."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._seen_with = f"`{family.command}-legacy -t mangle -S` and `dmesg`"
 
     def place(self, rule: Diversion) -> None:
-        with _locked_table() as chain:
+        with _locked_table(self._family) as chain:
             for _, found in _tagged(chain, rule.tag):
                 chain.delete_rule(found)
-            chain.insert_rule(_rule(rule))
+            chain.insert_rule(_rule(rule, self._family))
         if self.inspect(rule) is not Placement.FIRST:
-            raise KernelError(f"the rule {rule.tag} was not placed", "see `iptables-legacy -t mangle -S` and `dmesg`")
+            raise KernelError(f"the rule {rule.tag} was not placed", f"see {self._seen_with}")
 
     def inspect(self, rule: Diversion) -> Placement:
-        wanted = _rule(rule)
-        with _locked_table(change=False) as chain:
+        wanted = _rule(rule, self._family)
+        with _locked_table(self._family, change=False) as chain:
             return placement([Listed(tag := _tag(found), tag == rule.tag and found == wanted) for found in chain.rules])
 
     def remove(self, tag: str) -> bool:
-        with _locked_table() as chain:
+        with _locked_table(self._family) as chain:
             stale = _tagged(chain, tag)
             for _, found in stale:
                 chain.delete_rule(found)
         if tag in self.list_tagged(tag):
-            raise KernelError(f"the rule {tag} was not removed", "see `iptables-legacy -t mangle -S` and `dmesg`")
+            raise KernelError(f"the rule {tag} was not removed", f"see {self._seen_with}")
         return bool(stale)
 
     def list_tagged(self, prefix: str) -> list[str]:
-        with _locked_table(change=False) as chain:
+        with _locked_table(self._family, change=False) as chain:
             return [tag for found in chain.rules if (tag := _tag(found)) is not None and tag.startswith(prefix)]
 
 
-def open_firewall() -> LegacyFirewall:
-    return LegacyFirewall()
+def open_firewall(family: Family) -> LegacyFirewall:
+    return LegacyFirewall(family)
 
 
-def _rule(rule: Diversion) -> iptc.Rule:
-    made = iptc.Rule()
+def _rule(rule: Diversion, family: Family) -> iptc.Rule:
+    made = iptc.Rule6() if family is Family.IPV6 else iptc.Rule()
     if rule.bridged:
         made.create_match("physdev").physdev_in = rule.port
     else:
@@ -86,9 +91,9 @@ def _tag(rule: iptc.Rule) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked_table(*, change: bool = True) -> Iterator[iptc.Chain]:
-    with _THREADS, _lock_of_iptables(), _explained():
-        table = iptc.Table(TABLE, autocommit=False)
+def _locked_table(family: Family, *, change: bool = True) -> Iterator[iptc.Chain]:
+    with _THREADS, _lock_of_iptables(), _explained(family):
+        table = (iptc.Table6 if family is Family.IPV6 else iptc.Table)(TABLE, autocommit=False)
         table.autocommit = False
         table.refresh()
         yield iptc.Chain(table, CHAIN)
@@ -122,12 +127,12 @@ def _take(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(family: Family) -> Iterator[None]:
     try:
         yield
     except (iptc.IPTCError, iptc.XTablesError) as error:
         if "ermission" in str(error):
             raise OperatorError(
-                "no permission to change iptables", "run as root or with CAP_NET_ADMIN and CAP_NET_RAW"
+                f"no permission to change {family.command}", "run as root or with CAP_NET_ADMIN and CAP_NET_RAW"
             ) from error
-        raise KernelError(f"iptables (legacy): {error}", "does this kernel have the legacy tables?") from error
+        raise KernelError(f"{family.command} (legacy): {error}", "does this kernel have the legacy tables?") from error

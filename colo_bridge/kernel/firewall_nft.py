@@ -12,13 +12,14 @@ import shlex
 import shutil
 
 from colo_bridge.errors import KernelError, OperatorError
+from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.firewall import CHAIN, TABLE, Diversion, Listed, Placement, our_tag, placement, run
 
 _ATTEMPTS = 5
 
 
 class NftFirewall:
-    """The chain PREROUTING of iptables-nft; every change is one atomic transaction."""
+    """The chain PREROUTING of one family; every change is one atomic transaction."""
 
     def __init__(self, command: str) -> None:
         self._command = command
@@ -74,11 +75,12 @@ class NftFirewall:
                 run([self._command, "--wait", "-t", TABLE, "-X", CHAIN])
 
 
-def open_firewall() -> NftFirewall:
-    for command in ("iptables-nft", "iptables"):
+def open_firewall(family: Family) -> NftFirewall:
+    for command in (f"{family.command}-nft", family.command):
         if _is_nft(command):
             return NftFirewall(command)
-    raise OperatorError("there is no iptables of the nf_tables variant", "install iptables, or set firewall.backend")
+    problem = f"there is no {family.command} of the nf_tables variant"
+    raise OperatorError(problem, "install iptables, or set firewall.backend")
 
 
 def _is_nft(command: str) -> bool:

@@ -1,4 +1,4 @@
-"""Network devices of this namespace: what they are, quiet, up, down, a bridge's hook.
+"""Network devices of this namespace: what they are, quiet, up, down.
 
 pyroute2 runs an event loop of its own inside every call: never call this from a thread
 whose event loop runs.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
 
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
-_BRIDGE_SYSCTLS = Path("/proc/sys/net/bridge")
 _FLAG_UP = 1
 _EUI64_ADDRESS, _NO_ADDRESS = 0, 1
 
@@ -98,12 +96,24 @@ def change(name: str, **attributes: str | int | dict[str, Any]) -> None:
         route.link("set", index=index, **attributes)
 
 
+def change_port(name: str, **flags: int) -> None:
+    """Set pyroute2's flags of a bridge port (`learning`, `unicast_flood`); KernelError if refused."""
+    index = get(name).index
+    with _explained(f"change the port {name} ({', '.join(flags)})"), session() as route:
+        route.brport("set", index=index, **flags)
+
+
 def set_up(name: str) -> None:
     change(name, state="up")
 
 
 def set_down(name: str) -> None:
     change(name, state="down")
+
+
+def has_ipv6() -> bool:
+    """Whether this kernel runs with IPv6."""
+    return _IPV6.exists()
 
 
 def quiet(name: str) -> None:
@@ -128,33 +138,16 @@ def allow_ipv6(name: str) -> None:
     _disable_ipv6(name, False)
 
 
-def hook_is_on(bridge: str) -> bool:
-    """Whether this bridge shows its IPv4 frames to iptables; false if it is no bridge."""
+def attributes(name: str, nest: str) -> dict[str, Any]:
+    """What is particular to the kind of a device (`IFLA_INFO_DATA`), or to its kind of port (`IFLA_INFO_SLAVE_DATA`).
+
+    Empty if there is no such device, or nothing of the sort to say.
+    """
     with session() as route:
-        message = _message(route, ifname=bridge)
-    if message is None:
-        return False
-    info = message.get_attr("IFLA_LINKINFO")
-    data = info.get_attr("IFLA_INFO_DATA") if info else None
-    return bool(data and data.get_attr("IFLA_BR_NF_CALL_IPTABLES"))
-
-
-def set_hook(bridge: str, on: bool) -> None:
-    """Show the IPv4 frames of this one bridge to iptables, or no longer."""
-    _load_bridge_netfilter()
-    change(bridge, kind="bridge", br_nf_call_iptables=int(on))
-
-
-def _load_bridge_netfilter() -> None:
-    """The module starts with the hook on for every bridge of the host: back to off."""
-    if _BRIDGE_SYSCTLS.exists():
-        return
-    with contextlib.suppress(OSError):
-        subprocess.run(["modprobe", "br_netfilter"], check=False, capture_output=True, timeout=30)
-    if not _BRIDGE_SYSCTLS.exists():
-        raise KernelError("the kernel has no br_netfilter", "load or install the module br_netfilter")
-    for name in ("iptables", "ip6tables", "arptables"):
-        (_BRIDGE_SYSCTLS / f"bridge-nf-call-{name}").write_text("0", encoding="ascii")
+        message = _message(route, ifname=name)
+    info = message.get_attr("IFLA_LINKINFO") if message is not None else None
+    nested = info.get_attr(nest) if info else None
+    return dict(nested["attrs"]) if nested else {}
 
 
 def _disable_ipv6(name: str, disabled: bool) -> None:

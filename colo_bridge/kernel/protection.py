@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from colo_bridge.config import Config, NicConfig
 from colo_bridge.errors import ColoBridgeError, OperatorError
-from colo_bridge.kernel import firewall, links, traffic
-from colo_bridge.kernel.firewall import Diversion, Placement, Variant
+from colo_bridge.kernel import bridge, firewall, forwarding, links, traffic
+from colo_bridge.kernel.bridge import Hook
+from colo_bridge.kernel.family import Family
+from colo_bridge.kernel.firewall import Diversion, Firewall, Placement
+from colo_bridge.kernel.links import Link
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.state import StateFile
 from colo_bridge.kernel.tap import Tap
@@ -32,15 +35,15 @@ class Fault:
     """One part of the protection that is not in force."""
 
     part: str
-    """`port`, `tap`, `queue`, `mirror`, `redirect`, `uncompared`, `hook` or `rule`."""
+    """`port`, `tap`, `forward`, `queue`, `mirror`, `redirect`, `discard`, `hook` or `rule`."""
     problem: str
 
 
 class NicProtection:
-    """`queue`, `mirror` and `secondary` exist between `arm` and `disarm`.
+    """`queue` and the TAPs exist between `arm` and `disarm`.
 
-    `check`, `mend` and `counters` may run in another thread than the one that uses those
-    three: they touch neither their buffers nor what waits in them.
+    `check`, `mend` and `counters` may run in another thread than the one that uses those: they
+    touch neither their buffers nor what waits in them.
     """
 
     queue: PacketQueue
@@ -48,14 +51,17 @@ class NicProtection:
     """Copies of what the host sends to the primary."""
     secondary: Tap
     """Both directions of the secondary's guest port."""
+    forward: Tap | None
+    """What is sent into it, the guest's bridge forwards to the clients; None where the port was on no bridge."""
 
     def __init__(self, guest: str, nic: NicConfig, config: Config) -> None:
         self._nic = nic
         self._config = config
         self._names = Names(guest, nic.name)
         self._state = StateFile(config.state_file, nic.name)
-        self._variant: Variant = firewall.choose(config.firewall.backend)
-        self._firewall = firewall.open_firewall(self._variant)
+        self._families = tuple(Family) if config.firewall.ipv6 else (Family.IPV4,)
+        self._tables = [firewall.choose(config.firewall.backend, family) for family in self._families]
+        self._firewalls: list[Firewall] = [firewall.open_firewall(tables) for tables in self._tables]
         self._lock = threading.Lock()
         self.taken_over = False
         """Whether `arm` found something in force that a killed daemon had left."""
@@ -63,12 +69,16 @@ class NicProtection:
     def arm(self) -> None:
         """Put the protection in force, or take over what a killed daemon left; errors leave no new trace."""
         self._refuse_wrong_ports()
+        for tables in self._tables:
+            firewall.require(tables)
         self.taken_over = self._left_by_another()
         with contextlib.ExitStack() as undo:
             self.mirror = Tap(self._names.mirror, queue_length=_TAP_QUEUE)
             undo.callback(self.mirror.close)
             self.secondary = Tap(self._names.secondary, queue_length=_TAP_QUEUE)
             undo.callback(self.secondary.close)
+            self.forward = self._forward_tap()
+            undo.callback(self._close_forward)
             self.queue = PacketQueue(self._nic.queue, self._config.queue)
             undo.callback(self.queue.close)
             if not self.taken_over:
@@ -76,7 +86,7 @@ class NicProtection:
             for step in self._steps():
                 step()
             undo.pop_all()
-        self._remove_from_other_variant()
+        self._remove_from_other_tables()
 
     def check(self) -> list[Fault]:
         """What is not in force at this moment; meant for once a second."""
@@ -99,26 +109,30 @@ class NicProtection:
                 self.queue.close()
                 self.mirror.close()
                 self.secondary.close()
+                self._close_forward()
 
     def counters(self) -> dict[str, int]:
-        """The kernel's own numbers: `queue_…`, `mirror_…`, `secondary_…`, `uncompared_…`."""
+        """The kernel's own numbers: `queue_…`, `mirror_…`, `secondary_…`, `forward_…` and what is discarded."""
         groups = {
             "queue": self.queue.counters(),
             "mirror": self.mirror.counters(),
             "secondary": self.secondary.counters(),
-            "uncompared": traffic.discards(self._nic.primary_port) or {},
+            "forward": self.forward.counters() if self.forward else {},
+            "primary_discarded": traffic.discards(self._nic.primary_port),
+            "secondary_discarded": traffic.discards(self._nic.secondary_port),
         }
         return {f"{group}_{name}": count for group, counts in groups.items() for name, count in counts.items()}
 
     def _steps(self) -> tuple[Callable[[], None], ...]:
         return (
             self._raise_taps,
+            self._attach_forward,
             self._bind_queue,
             self._copy_to_secondary,
             self._detour_secondary,
+            self._discard,
             self._raise_secondary_port,
-            self._drop_uncompared,
-            self._switch_hook_on,
+            self._switch_hooks_on,
             self._divert,
         )
 
@@ -126,12 +140,13 @@ class NicProtection:
         return (
             ("port", self._problem_of_ports),
             ("tap", self._problem_of_taps),
+            ("forward", self._problem_of_forward),
             ("queue", self._problem_of_queue),
             ("mirror", self._problem_of_mirror),
             ("redirect", self._problem_of_redirect),
-            ("uncompared", self._problem_of_discards),
-            ("hook", self._problem_of_hook),
-            ("rule", self._problem_of_rule),
+            ("discard", self._problem_of_discards),
+            ("hook", self._problem_of_hooks),
+            ("rule", self._problem_of_rules),
         )
 
     def _refuse_wrong_ports(self) -> None:
@@ -148,17 +163,26 @@ class NicProtection:
             )
 
     def _left_by_another(self) -> bool:
-        return self._state.read() is not None or self._names.tag in self._firewall.list_tagged(self._names.tag)
+        tag = self._names.tag
+        return self._state.read() is not None or any(tag in opened.list_tagged(tag) for opened in self._firewalls)
 
     def _withdraw(self) -> None:
-        for _ in withdraw(self._names, self._nic, self._state, [self._variant]):
+        for _ in withdraw(self._names, self._nic, self._state, self._tables):
             pass
 
-    def _remove_from_other_variant(self) -> None:
-        """After a change of `firewall.backend`: twice diverted is twice held."""
-        for variant in firewall.present_variants():
-            if variant != self._variant:
-                firewall.open_firewall(variant).remove(self._names.tag)
+    def _remove_from_other_tables(self) -> None:
+        """After a change of `[firewall]`: twice diverted is twice held."""
+        for tables in firewall.present_tables():
+            if tables not in self._tables:
+                firewall.open_firewall(tables).remove(self._names.tag)
+
+    def _forward_tap(self) -> Tap | None:
+        bridged = links.get(self._nic.primary_port).bridge is not None
+        return Tap(self._names.forward, queue_length=forwarding.QUEUE_LENGTH) if bridged else None
+
+    def _close_forward(self) -> None:
+        if self.forward is not None:
+            self.forward.close()
 
     # What has to be so, in this order.
 
@@ -166,6 +190,10 @@ class NicProtection:
         for tap in (self.mirror, self.secondary):
             if not links.get(tap.name).up:
                 links.set_up(tap.name)
+
+    def _attach_forward(self) -> None:
+        if self.forward is not None:
+            forwarding.attach(self.forward.name, self._nic.primary_port)
 
     def _bind_queue(self) -> None:
         if not self.queue.is_bound():
@@ -187,27 +215,26 @@ class NicProtection:
         if not self._problem_of_redirect() and not links.get(self._nic.secondary_port).up:
             links.set_up(self._nic.secondary_port)
 
-    def _drop_uncompared(self) -> None:
-        port = self._nic.primary_port
+    def _discard(self) -> None:
         if not self._problem_of_discards():
             return
         with contextlib.closing(Tap(self._names.transit, queue_length=1)):
-            if traffic.ensure_discards(port, self._names.transit):
-                self._state.record_qdisc(port)
+            for port, kinds in self._discards():
+                if traffic.ensure_discards(port, kinds, self._names.transit):
+                    self._state.record_qdisc(port)
 
-    def _switch_hook_on(self) -> None:
-        bridge = links.get(self._nic.primary_port).bridge
-        if bridge is None:
-            return
-        before = self._state.users_before(bridge)
-        self._state.record_hook(bridge, all(before) if before else links.hook_is_on(bridge))
-        if not links.hook_is_on(bridge):
-            links.set_hook(bridge, True)
+    def _switch_hooks_on(self) -> None:
+        for hook in self._hooks(links.get(self._nic.primary_port)):
+            before = self._state.users_before(hook)
+            self._state.record_hook(hook, all(before) if before else bridge.hook_is_on(hook))
+            if not bridge.hook_is_on(hook):
+                bridge.set_hook(hook, True)
 
     def _divert(self) -> None:
         rule = self._rule()
-        if self._firewall.inspect(rule) is not Placement.FIRST:
-            self._firewall.place(rule)
+        for opened in self._firewalls:
+            if opened.inspect(rule) is not Placement.FIRST:
+                opened.place(rule)
 
     # What is wrong with it; empty: nothing.
 
@@ -222,13 +249,16 @@ class NicProtection:
         return "" if secondary.up else f"{secondary.name} is down"
 
     def _problem_of_taps(self) -> str:
-        for tap in (self.mirror, self.secondary):
+        for tap in filter(None, (self.mirror, self.secondary, self.forward)):
             link = links.find(tap.name)
             if link is None or link.index != tap.index:
                 return f"{tap.name} is gone: restart the daemon"
             if not link.up:
                 return f"{tap.name} is down"
         return ""
+
+    def _problem_of_forward(self) -> str:
+        return forwarding.problem(self.forward.name, self._nic.primary_port) if self.forward else ""
 
     def _problem_of_queue(self) -> str:
         return "" if self.queue.is_bound() else f"queue {self._nic.queue} is not bound by this daemon"
@@ -240,26 +270,36 @@ class NicProtection:
         return _first(traffic.problem(detour) for detour in self._redirect_detours())
 
     def _problem_of_discards(self) -> str:
-        if self._config.compare.uncompared == "pass" or traffic.discards(self._nic.primary_port) is not None:
-            return ""
-        return f"a filter on {self._nic.primary_port} that drops what is not compared is gone"
+        wrong = (port for port, kinds in self._discards() if traffic.discards(port).keys() != kinds)
+        return _first(f"the filters on {port} that drop what is not compared are not those wanted" for port in wrong)
 
-    def _problem_of_hook(self) -> str:
+    def _problem_of_hooks(self) -> str:
         port = links.find(self._nic.primary_port)
-        if port is None or port.bridge is None or links.hook_is_on(port.bridge):
-            return ""
-        return f"the iptables hook of {port.bridge} is off"
+        hooks = self._hooks(port) if port is not None else ()
+        return _first(f"the {hook} is off" for hook in hooks if not bridge.hook_is_on(hook))
 
-    def _problem_of_rule(self) -> str:
+    def _problem_of_rules(self) -> str:
         if links.find(self._nic.primary_port) is None:
             return ""
-        found = self._firewall.inspect(self._rule())
-        return "" if found is Placement.FIRST else f"the rule {self._names.tag} is {found.value}"
+        rule = self._rule()
+        found = ((tables, opened.inspect(rule)) for tables, opened in zip(self._tables, self._firewalls, strict=True))
+        wrong = ((tables, place) for tables, place in found if place is not Placement.FIRST)
+        return _first(f"the rule {rule.tag} of {tables} is {place.value}" for tables, place in wrong)
 
     def _rule(self) -> Diversion:
         bridged = links.get(self._nic.primary_port).bridge is not None
         bypass = self._config.queue.bypass_when_dead
         return Diversion(self._nic.primary_port, bridged, self._nic.queue, bypass, self._names.tag)
+
+    def _hooks(self, port: Link) -> tuple[Hook, ...]:
+        return tuple(Hook(port.bridge, family) for family in self._families) if port.bridge is not None else ()
+
+    def _discards(self) -> tuple[tuple[str, set[str]], ...]:
+        """For each guest port the kinds of frames that nobody compares."""
+        undiverted = set() if Family.IPV6 in self._families else {"ipv6"}
+        tagged = {"vlan", "qinq"}
+        primary = undiverted if self._config.compare.tagged == "pass" else undiverted | tagged
+        return (self._nic.primary_port, primary), (self._nic.secondary_port, undiverted | tagged)
 
     def _mirror_detours(self) -> tuple[Detour, ...]:
         return traffic.mirror(self._nic.primary_port, self.mirror.name)

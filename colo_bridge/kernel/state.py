@@ -1,6 +1,6 @@
 """What was put into the kernel and must be restored, kept where `cleanup` finds it.
 
-One file for each guest: `{"nics": {NIC: {"hooks": {BRIDGE: was_on}, "qdiscs": [DEVICE],
+One file for each guest: `{"nics": {NIC: {"hooks": {BRIDGE: {FAMILY: was_on}}, "qdiscs": [DEVICE],
 "quieted": [DEVICE]}}}`.  Rules and filters are not in it: their tag and pref tell.
 """
 
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from colo_bridge.errors import OperatorError
+from colo_bridge.kernel.bridge import Hook
+from colo_bridge.kernel.family import Family
 
 _WRITING = threading.Lock()
 
@@ -23,8 +25,8 @@ _WRITING = threading.Lock()
 class NicState:
     """What one NIC's protection changed."""
 
-    hooks: dict[str, bool] = field(default_factory=dict)
-    """Bridges whose hook it uses, and whether it was on before any guest used it."""
+    hooks: dict[Hook, bool] = field(default_factory=dict)
+    """Those that it uses, and whether they were on before any guest used them."""
     qdiscs: tuple[str, ...] = ()
     """Devices that were given a clsact qdisc."""
     quieted: tuple[str, ...] = ()
@@ -42,10 +44,10 @@ class StateFile:
         """None if nothing is recorded: no daemon ran, or it ended cleanly."""
         return _read(self._path).get(self._nic)
 
-    def record_hook(self, bridge: str, was_on: bool) -> None:
-        """Only the first record of a bridge counts, the hook is on afterwards."""
+    def record_hook(self, hook: Hook, was_on: bool) -> None:
+        """Only the first record of a hook counts, it is on afterwards."""
         state = self.read() or NicState()
-        self._write(replace(state, hooks={bridge: was_on, **state.hooks}))
+        self._write(replace(state, hooks=state.hooks | {hook: state.hooks.get(hook, was_on)}))
 
     def record_qdisc(self, device: str) -> None:
         state = self.read() or NicState()
@@ -55,9 +57,9 @@ class StateFile:
         state = self.read() or NicState()
         self._write(replace(state, quieted=tuple(dict.fromkeys((*state.quieted, device)))))
 
-    def users_before(self, bridge: str) -> list[bool]:
-        """For every other NIC, of whatever guest, that uses this bridge: was its hook on before."""
-        return [state.hooks[bridge] for state in self._others() if bridge in state.hooks]
+    def users_before(self, hook: Hook) -> list[bool]:
+        """For every other NIC, of whatever guest, that uses this hook: was it on before."""
+        return [state.hooks[hook] for state in self._others() if hook in state.hooks]
 
     def forget(self) -> None:
         """Nothing of this NIC is left in the kernel."""
@@ -94,7 +96,10 @@ def _replace(path: Path, states: dict[str, NicState]) -> None:
 
 
 def _document(state: NicState) -> dict[str, Any]:
-    return {"hooks": state.hooks, "qdiscs": state.qdiscs, "quieted": state.quieted}
+    hooks: dict[str, dict[str, bool]] = {}
+    for hook, was_on in state.hooks.items():
+        hooks.setdefault(hook.bridge, {})[hook.family] = was_on
+    return {"hooks": hooks, "qdiscs": state.qdiscs, "quieted": state.quieted}
 
 
 def _read(path: Path) -> dict[str, NicState]:
@@ -107,5 +112,9 @@ def _read(path: Path) -> dict[str, NicState]:
 
 
 def _state(document: dict[str, Any]) -> NicState:
-    hooks = {str(bridge): bool(was_on) for bridge, was_on in document["hooks"].items()}
+    hooks = {
+        Hook(str(bridge), Family(family)): bool(was_on)
+        for bridge, families in document["hooks"].items()
+        for family, was_on in families.items()
+    }
     return NicState(hooks, tuple(map(str, document["qdiscs"])), tuple(map(str, document["quieted"])))

@@ -129,8 +129,8 @@ def _refused(name: str, error: OSError) -> ColoBridgeError:
 
 
 def _address(name: str) -> str:
-    """Begins with fe: a bridge takes the lowest address of its ports, never this one."""
-    return ":".join(["fe", *(f"{octet:02x}" for octet in hashlib.blake2s(name.encode(), digest_size=5).digest())])
+    """Begins with fe:ff: a bridge takes the lowest address of its ports, never this one."""
+    return ":".join(["fe:ff", *(f"{octet:02x}" for octet in hashlib.blake2s(name.encode(), digest_size=4).digest())])
 
 
 def _device_drops(name: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -25,10 +25,10 @@ from colo_bridge.kernel import links
 PREF = 203
 """Ours on every device.  Small: a foreign filter that came first could end the search before
 our turn.  Not what `tc` chooses by itself (49152 and below, 1 by habit)."""
-DISCARD_PREFS = {"ipv6": (204, 0x86DD), "vlan": (205, 0x8100), "qinq": (206, 0x88A8)}
-"""What is not compared: pref and Ethernet type of its filter."""
+DISCARDS = {"ipv6": (200, 0x86DD), "vlan": (201, 0x8100), "qinq": (202, 0x88A8)}
+"""What can be discarded: pref and Ethernet type of its filter, ahead of a redirect's."""
 
-_PREFS = frozenset((PREF, *(pref for pref, _ in DISCARD_PREFS.values())))
+_PREFS = frozenset((PREF, *(pref for pref, _ in DISCARDS.values())))
 _EVERY_TYPE = 0x0003
 _QDISC_PARENT, _INGRESS_HANDLE = 0xFFFF_FFF1, 0xFFFF_0000
 _MATCH_ALL = "0x0/0x0+-4"
@@ -121,32 +121,32 @@ def problem(detour: Detour) -> str:
     return ""
 
 
-def ensure_discards(port: str, transit: str) -> bool:
-    """Drop and count what is never compared, as it comes from the guest; True if a qdisc was created.
+def ensure_discards(port: str, kinds: Collection[str], transit: str) -> bool:
+    """Drop and count these kinds, and no other, as they come from the guest; True if a qdisc was created.
 
     The drop is a redirect to a device that is gone: `transit`, which exists during this call
     only.  A plain drop would need act_gact, which not every kernel has.
     """
-    source, target = links.get(port), links.get(transit)
+    source, target = links.get(port), _Target(links.get(transit).index, copy=False)
     with _control(port) as control:
-        created = control.ensure_qdisc(source.index, Side.INGRESS)
-        for pref, ethernet_type in DISCARD_PREFS.values():
-            if control.find(source.index, Side.INGRESS, pref) is None:
-                control.install(
-                    source.index, Side.INGRESS, pref, ethernet_type, _Target(target.index, copy=False), None
-                )
+        created = bool(kinds) and control.ensure_qdisc(source.index, Side.INGRESS)
+        present = control.installed(source.index, Side.INGRESS)
+        for kind, (pref, ethernet_type) in DISCARDS.items():
+            if kind in kinds and pref not in present:
+                control.install(source.index, Side.INGRESS, pref, ethernet_type, target, None)
+            elif kind not in kinds and pref in present:
+                control.remove_one(source.index, Side.INGRESS, pref, ethernet_type)
     return created
 
 
-def discards(port: str) -> dict[str, int] | None:
-    """Packets dropped so far by kind (`ipv6`, `vlan`, `qinq`); None if a filter is gone."""
+def discards(port: str) -> dict[str, int]:
+    """Packets dropped so far of each kind that is discarded."""
     source = links.find(port)
     if source is None:
-        return None
+        return {}
     with _control(port) as control:
         present = control.installed(source.index, Side.INGRESS)
-    found = {name: present[pref].packets for name, (pref, _) in DISCARD_PREFS.items() if pref in present}
-    return found if len(found) == len(DISCARD_PREFS) else None
+    return {kind: present[pref].packets for kind, (pref, _) in DISCARDS.items() if pref in present}
 
 
 def has_filters(device: str) -> bool:
@@ -236,13 +236,13 @@ class _Control:
         for side in Side:
             ours = {message["info"] >> 16: message["info"] & 0xFFFF for message in self._filters(index, side)}
             for pref in sorted(ours.keys() & _PREFS):
-                self._remove(index, side, pref, ours[pref])
+                self.remove_one(index, side, pref, socket.ntohs(ours[pref]))
                 yield f"filter {pref} at the {side.name.lower()} of {self._device}"
 
-    def _remove(self, index: int, side: Side, pref: int, ethernet_type: int) -> None:
+    def remove_one(self, index: int, side: Side, pref: int, ethernet_type: int) -> None:
         message = tcmsg()
         message["index"], message["parent"] = index, side
-        message["info"] = pref << 16 | ethernet_type
+        message["info"] = pref << 16 | socket.htons(ethernet_type)
         self._request(message, RTM_DELTFILTER, 0)
 
     def _request(self, message: nlmsg, kind: int, flags: int) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from colo_bridge.config import Config, NicConfig
 from colo_bridge.errors import OperatorError
-from colo_bridge.kernel import firewall, links, traffic
-from colo_bridge.kernel.firewall import Variant
+from colo_bridge.kernel import bridge, firewall, links, traffic
+from colo_bridge.kernel.firewall import Tables
 from colo_bridge.kernel.state import NicState, StateFile
 from colo_bridge.kernel.tap import name_for
 
@@ -36,6 +36,10 @@ class Names:
         return name_for(self.guest, self.nic, "s")
 
     @property
+    def forward(self) -> str:
+        return name_for(self.guest, self.nic, "f")
+
+    @property
     def transit(self) -> str:
         """Exists for an instant only: where filters point that drop."""
         return name_for(self.guest, self.nic, "x")
@@ -49,34 +53,34 @@ def cleanup(config: Config) -> list[str]:
     names = [Names(config.guest, nic.name) for nic in config.nic]
     if running := [name.mirror for name in names if links.find(name.mirror)]:
         raise OperatorError(f"the daemon of {config.guest} still runs: {running[0]} exists", "stop it first")
-    variants = firewall.present_variants()
+    tables = firewall.present_tables()
     return [
         line
         for name, nic in zip(names, config.nic, strict=True)
-        for line in withdraw(name, nic, StateFile(config.state_file, nic.name), variants)
+        for line in withdraw(name, nic, StateFile(config.state_file, nic.name), tables)
     ]
 
 
-def withdraw(names: Names, nic: NicConfig, state: StateFile, variants: list[Variant]) -> Iterator[str]:
+def withdraw(names: Names, nic: NicConfig, state: StateFile, tables: list[Tables]) -> Iterator[str]:
     """Remove everything of one NIC, in the order that never opens a way for the secondary."""
     recorded = state.read() or NicState()
-    yield from _remove_rules(names, variants)
+    yield from _remove_rules(names, tables)
     yield from _restore_hooks(recorded, state)
     yield from _remove_detours(nic, recorded)
     state.forget()
 
 
-def _remove_rules(names: Names, variants: list[Variant]) -> Iterator[str]:
-    for variant in variants:
-        if firewall.open_firewall(variant).remove(names.tag):
-            yield f"rule {names.tag} ({variant})"
+def _remove_rules(names: Names, tables: list[Tables]) -> Iterator[str]:
+    for one in tables:
+        if firewall.open_firewall(one).remove(names.tag):
+            yield f"rule {names.tag} ({one})"
 
 
 def _restore_hooks(recorded: NicState, state: StateFile) -> Iterator[str]:
-    for bridge, was_on in recorded.hooks.items():
-        if not was_on and not state.users_before(bridge) and links.hook_is_on(bridge):
-            links.set_hook(bridge, False)
-            yield f"iptables hook of {bridge}"
+    for hook, was_on in recorded.hooks.items():
+        if not was_on and not state.users_before(hook) and bridge.hook_is_on(hook):
+            bridge.set_hook(hook, False)
+            yield str(hook)
 
 
 def _remove_detours(nic: NicConfig, recorded: NicState) -> Iterator[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from colo_bridge.lab import daemon, lifecycle, workload
 from colo_bridge.lab.counters import add_up
-from colo_bridge.lab.layout import Mode
+from colo_bridge.lab.layout import GUEST_ADDRESS, Mode
 
 Report = Callable[[str], None]
 
@@ -26,6 +26,7 @@ class Plan:
     length: int
     """Bytes of each transfer."""
     turns: int
+    address: str = GUEST_ADDRESS
 
 
 def run(plan: Plan, options: lifecycle.Options, report: Report) -> dict[str, Any]:
@@ -47,9 +48,10 @@ def run(plan: Plan, options: lifecycle.Options, report: Report) -> dict[str, Any
 
 def measure(plan: Plan) -> dict[str, Any]:
     """One round in the lab that is up, with the service running in both guests."""
-    get = workload.client(["get", "--bytes", str(plan.length)])
-    put = workload.client(["put", "--bytes", str(plan.length)])
-    turns = workload.client(["turns", "--count", str(plan.turns)])
+    host = ("--host", plan.address)
+    get = workload.client(["get", "--bytes", str(plan.length), *host])
+    put = workload.client(["put", "--bytes", str(plan.length), *host])
+    turns = workload.client(["turns", "--count", str(plan.turns), *host])
     return {
         "get_gbps": get["gbps"],
         "put_gbps": put["gbps"],

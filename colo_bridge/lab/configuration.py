@@ -10,6 +10,7 @@ from typing import Any
 from colo_bridge import config
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
+from colo_bridge.kernel import links
 from colo_bridge.lab.layout import (
     CHECKPOINT_LOG,
     CONFIG_FILE,
@@ -47,7 +48,7 @@ def _defaults(backend: str) -> Document:
         "guest": GUEST_NAME,
         "run_dir": str(RUN_DIR),
         "nic": [nic],
-        "firewall": {"backend": backend},
+        "firewall": {"backend": backend, "ipv6": links.has_ipv6()},
         "checkpoint": {"command": checkpoint},
     }
 

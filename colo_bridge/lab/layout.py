@@ -21,6 +21,9 @@ NAMESPACE_DIR = Path("/run/netns")
 CLIENT_ADDRESS = "10.77.0.1"
 GUEST_ADDRESS = "10.77.0.2"
 PREFIX_LENGTH = 24
+CLIENT_IPV6_ADDRESS = "fd77::1"
+GUEST_IPV6_ADDRESS = "fd77::2"
+IPV6_PREFIX_LENGTH = 64
 CLIENT_MAC = "52:54:00:77:00:01"
 GUEST_MAC = "52:54:00:77:00:02"
 """The same in both guests, as after a checkpoint of a virtual machine."""

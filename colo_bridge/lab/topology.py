@@ -12,21 +12,26 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pyroute2 import NetNS, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from colo_bridge.errors import KernelError, OperatorError
+from colo_bridge.kernel import links
 from colo_bridge.lab.layout import (
     BRIDGE,
     CLIENT_ADDRESS,
+    CLIENT_IPV6_ADDRESS,
     CLIENT_MAC,
     CLIENT_PORT,
     GUEST_ADDRESS,
     GUEST_DEVICE,
+    GUEST_IPV6_ADDRESS,
     GUEST_MAC,
     GUESTS,
+    IPV6_PREFIX_LENGTH,
     PREFIX_LENGTH,
     PRIMARY_PORT,
     SECONDARY_PORT,
@@ -35,6 +40,30 @@ from colo_bridge.lab.layout import (
 
 NUD_PERMANENT = 0x80
 """State of a neighbour entry that is never asked for (linux/neighbour.h)."""
+
+
+NO_DUPLICATE_DETECTION = 0x02
+"""Flag of an address that is used at once, without asking whether somebody else has it (linux/if_addr.h)."""
+_NOTHING_OF_ITS_OWN = {
+    "disable_ipv6": 0,
+    "addr_gen_mode": 1,
+    "accept_ra": 0,
+    "router_solicitations": 0,
+}
+"""IPv6 with no address but those that are given; what it says to the link are the multicast reports for these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """Who one speaks as or with on the lab's network."""
+
+    address: str
+    ipv6_address: str
+    mac: str
+
+
+_CLIENT = _Host(CLIENT_ADDRESS, CLIENT_IPV6_ADDRESS, CLIENT_MAC)
+_GUEST = _Host(GUEST_ADDRESS, GUEST_IPV6_ADDRESS, GUEST_MAC)
 
 
 def build() -> None:
@@ -65,18 +94,12 @@ def existing() -> list[Role]:
 
 def _build() -> None:
     for role in Role:
-        _make_namespace(role)
+        netns.create(role.namespace)
     with NetNS(Role.HOST.namespace) as host:
         _make_host(host)
-    _make_end(Role.CLIENT, CLIENT_ADDRESS, GUEST_ADDRESS, GUEST_MAC)
+    _make_end(Role.CLIENT, _CLIENT, _GUEST)
     for guest in GUESTS:
-        _make_end(guest, GUEST_ADDRESS, CLIENT_ADDRESS, CLIENT_MAC)
-
-
-def _make_namespace(role: Role) -> None:
-    netns.create(role.namespace)
-    if role is not Role.HOST:
-        _silence_ipv6(role, ["all", "default"])
+        _make_end(guest, _GUEST, _CLIENT)
 
 
 def _make_host(host: NetNS) -> None:
@@ -86,7 +109,8 @@ def _make_host(host: NetNS) -> None:
     _add_port(host, PRIMARY_PORT, Role.PRIMARY, GUEST_MAC)
     _add_port(host, SECONDARY_PORT, Role.SECONDARY, GUEST_MAC)
     # In the host only our own devices fall silent: what the daemon adds has to see to itself.
-    _silence_ipv6(Role.HOST, [BRIDGE, CLIENT_PORT, PRIMARY_PORT, SECONDARY_PORT])
+    for device in (BRIDGE, CLIENT_PORT, PRIMARY_PORT, SECONDARY_PORT):
+        _set_ipv6(Role.HOST, device, {"disable_ipv6": 1})
     bridge = _index(host, BRIDGE)
     for port in (CLIENT_PORT, PRIMARY_PORT):
         host.link("set", index=_index(host, port), master=bridge, state="up")
@@ -98,14 +122,19 @@ def _add_port(host: NetNS, port: str, role: Role, mac: str) -> None:
     host.link("add", ifname=port, kind="veth", peer=peer)
 
 
-def _make_end(role: Role, own: str, other: str, other_mac: str) -> None:
+def _make_end(role: Role, own: _Host, other: _Host) -> None:
+    _set_ipv6(role, GUEST_DEVICE, _NOTHING_OF_ITS_OWN)
     with NetNS(role.namespace) as space:
         device = _index(space, GUEST_DEVICE)
         space.link("set", index=_index(space, "lo"), state="up")
         space.link("set", index=device, state="up")
-        space.addr("add", index=device, address=own, prefixlen=PREFIX_LENGTH)
-        # What only the primary would ask for, the secondary would never hear: nobody asks.
-        space.neigh("add", dst=other, lladdr=other_mac, ifindex=device, state=NUD_PERMANENT)
+        networks = [(own.address, other.address, PREFIX_LENGTH)]
+        if links.has_ipv6():
+            networks.append((own.ipv6_address, other.ipv6_address, IPV6_PREFIX_LENGTH))
+        for address, neighbour, length in networks:
+            space.addr("add", index=device, address=address, prefixlen=length, flags=NO_DUPLICATE_DETECTION)
+            # What only the primary would ask for, the secondary would never hear: nobody asks.
+            space.neigh("add", dst=neighbour, lladdr=other.mac, ifindex=device, state=NUD_PERMANENT)
 
 
 def _index(space: NetNS, device: str) -> int:
@@ -115,11 +144,11 @@ def _index(space: NetNS, device: str) -> int:
     return int(found[0])
 
 
-def _silence_ipv6(role: Role, devices: Iterable[str]) -> None:
-    """No addresses, no router or group messages: what a guest sends shall be what its services say."""
-    script = 'for file; do [ ! -e "$file" ] || echo 1 > "$file"; done'
-    files = [f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6" for device in devices]
-    subprocess.run(enter(role, ["sh", "-c", script, "sh", *files]), check=True)
+def _set_ipv6(role: Role, device: str, settings: dict[str, int]) -> None:
+    """The device's own sysctls; a kernel without IPv6 has none."""
+    script = 'cd "$0" 2>/dev/null || exit 0; for pair; do echo "${pair#*=}" > "${pair%%=*}"; done'
+    pairs = [f"{name}={value}" for name, value in settings.items()]
+    subprocess.run(enter(role, ["sh", "-c", script, f"/proc/sys/net/ipv6/conf/{device}", *pairs]), check=True)
 
 
 def enter(role: Role, command: Sequence[str]) -> list[str]:

@@ -14,13 +14,14 @@ from colo_bridge.wire.packet import Buffer
 TAG = 4
 """Bytes of one VLAN tag in a key: its Ethernet type and the VLAN identifier."""
 
-ICMP, TCP, UDP, ICMPV6, CUT_SHORT = 1, 6, 17, 58, 255
+ICMP, TCP, UDP, FRAGMENT, ICMPV6, CUT_SHORT = 1, 6, 17, 44, 58, 255
 """Protocol numbers (IANA); 255 is reserved there and stands here for a packet that was cut short."""
 
 _PREFIX = 2
 _ADDRESSES = {4: 8, 6: 32}
 _PORTS = 4
-_NAMES = {UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
+_IDENTIFICATION = {4: 2, 6: 4}
+_NAMES = {UDP: "udp", ICMP: "icmp", FRAGMENT: "fragment", ICMPV6: "icmpv6", CUT_SHORT: "cut short"}
 
 
 def datagram_flow(family: int, protocol: int, addresses: Buffer, ports: Buffer = b"") -> bytes:
@@ -35,6 +36,17 @@ def tagged_connection(connection: bytes, tags: bytes) -> bytes:
 def tagged_flow(flow: bytes, tags: bytes) -> bytes:
     """The key of a datagram flow (or of a fragmented packet) in a VLAN."""
     return bytes((flow[0] | len(tags) // TAG,)) + flow[1:] + tags
+
+
+def tags_of(flow: bytes) -> bytes:
+    """The tags in the key of a datagram flow or of a fragmented packet."""
+    return flow[len(flow) - TAG * (flow[0] & 0x0F) :]
+
+
+def flow_of_fragments(datagram: bytes) -> bytes:
+    """The key of a fragmented packet without its identification, which tells people nothing."""
+    identification = _PREFIX + _ADDRESSES[datagram[0] >> 4]
+    return datagram[:identification] + datagram[identification + _IDENTIFICATION[datagram[0] >> 4] :]
 
 
 def reversed_connection(key: bytes) -> bytes:

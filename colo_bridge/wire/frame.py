@@ -8,11 +8,13 @@ Formats: IEEE 802.3 clause 3.2.6, IEEE 802.1Q §9.3 and §9.5 (tags).
 
 from __future__ import annotations
 
-from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tag_bytes, tagged_connection, tagged_flow
+from typing import TypeVar
+
+from colo_bridge.wire.flow import CUT_SHORT, datagram_flow, tag_bytes, tagged_connection, tagged_flow, tags_of
 from colo_bridge.wire.ipv4 import HEADER as IPV4_HEADER
-from colo_bridge.wire.ipv4 import parse_ipv4
+from colo_bridge.wire.ipv4 import parse_ipv4, rebuilt_ipv4
 from colo_bridge.wire.ipv6 import HEADER as IPV6_HEADER
-from colo_bridge.wire.ipv6 import parse_ipv6
+from colo_bridge.wire.ipv6 import parse_ipv6, rebuilt_ipv6
 from colo_bridge.wire.packet import (
     ETHERNET_HEADER,
     Buffer,
@@ -30,6 +32,8 @@ _TAGS = (b"\x81\x00", b"\x88\xa8")
 _TAG = 4
 _MOST_TAGS = 2
 _VLAN_IDENTIFIER = 0x0FFF
+
+_Packet = TypeVar("_Packet", bound=TcpPacket | Datagram | Fragment | NotCompared)
 
 
 def parse_frame(buffer: Buffer, start: int, end: int) -> Parsed:
@@ -62,6 +66,16 @@ def ethernet_header(packet: TcpPacket) -> bytes:
     return bytes(packet.buffer[packet.ip - header : packet.ip]) if packet.ip >= header else b""
 
 
+def parse_reassembled(datagram: bytes, header: bytes, body: bytes) -> TcpPacket | Datagram:
+    """Parse the packet that fragments make, from its key, its header and the rest; raises MalformedPacket."""
+    buffer = (rebuilt_ipv6 if header[0] >> 4 == 6 else rebuilt_ipv4)(header, body)
+    packet = parse_ip(buffer, 0, len(buffer))
+    # A packet is fragmented once, and neighbour discovery never is (RFC 6980 §5).
+    if isinstance(packet, Fragment | NotCompared):
+        raise MalformedPacket("fragments of what must not be fragmented")
+    return _with_tags(packet, tags_of(datagram))
+
+
 def cut_short(buffer: Buffer, ip: int, end: int) -> CutShort:
     """A packet of which the queue delivered only the beginning: it has no content to compare."""
     family = 6 if ip < end and buffer[ip] >> 4 == 6 else 4
@@ -92,7 +106,7 @@ def _parse_tagged(buffer: Buffer, start: int, end: int) -> Parsed:
     return _not_ip(buffer, ip, end)
 
 
-def _with_tags(packet: TcpPacket | Datagram | Fragment | NotCompared, tags: bytes) -> Parsed:
+def _with_tags(packet: _Packet, tags: bytes) -> _Packet:
     if isinstance(packet, TcpPacket):
         packet.connection = tagged_connection(packet.connection, tags)
     elif isinstance(packet, Datagram):

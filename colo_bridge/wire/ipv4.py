@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from colo_bridge.wire.checksum import ones_sum
 from colo_bridge.wire.flow import TCP, datagram_flow
 from colo_bridge.wire.packet import Buffer, Datagram, Fragment, MalformedPacket, NotCompared, TcpPacket
 from colo_bridge.wire.transport import parse_transport
@@ -35,6 +36,18 @@ def parse_ipv4(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Frag
                 connection, buffer, ip, ip + 20, payload, ip + total, sequence, acknowledgment, bits & 0x1FF, window
             )
     return _parse_slowly(buffer, ip, end)
+
+
+def rebuilt_ipv4(header: bytes, body: bytes) -> bytearray:
+    """The packet that was sent in fragments; raises MalformedPacket."""
+    packet = bytearray(header)
+    length = len(header) + len(body)
+    if length > _LARGEST:
+        raise MalformedPacket("fragments make more than the largest packet")
+    packet[2:4] = length.to_bytes(2, "big")
+    packet[10:12] = bytes(2)
+    packet[10:12] = (0xFFFF - ones_sum(packet)).to_bytes(2, "big")
+    return packet + body
 
 
 def _parse_slowly(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Fragment | NotCompared:

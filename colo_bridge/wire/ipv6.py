@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from colo_bridge.wire.flow import TCP, datagram_flow
+from colo_bridge.wire.flow import FRAGMENT, TCP, datagram_flow
 from colo_bridge.wire.packet import Buffer, Datagram, Fragment, MalformedPacket, NotCompared, TcpPacket
 from colo_bridge.wire.transport import parse_transport
 
@@ -19,9 +19,9 @@ _IPV6_TCP = struct.Struct("!BxxxHBx36sIIHH")
 # Version, payload length, next header, both addresses.
 _IPV6 = struct.Struct("!BxxxHBx32s")
 
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51, 60
+_HOP_BY_HOP, _ROUTING, _AUTHENTICATION, _DESTINATION = 0, 43, 51, 60
 _MOBILITY, _HIP, _SHIM6 = 135, 139, 140
-_EXTENSIONS = frozenset((_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION, _MOBILITY, _HIP, _SHIM6))
+_EXTENSIONS = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _AUTHENTICATION, _DESTINATION, _MOBILITY, _HIP, _SHIM6))
 """Headers that say what follows them (IANA, IPv6 extension header types); ESP does not."""
 _MOST_EXTENSIONS = 16
 """A guest's packet with more of them is refused: no stack sends such a thing."""
@@ -44,6 +44,16 @@ def parse_ipv6(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Frag
     return _parse_slowly(buffer, ip, end)
 
 
+def rebuilt_ipv6(header: bytes, body: bytes) -> bytearray:
+    """The packet that was sent in fragments; raises MalformedPacket."""
+    packet = bytearray(header)
+    length = len(header) - HEADER + len(body)
+    if length > _LARGEST:
+        raise MalformedPacket("fragments make more than the largest packet")
+    packet[4:6] = length.to_bytes(2, "big")
+    return packet + body
+
+
 def _parse_slowly(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Fragment | NotCompared:
     if end - ip < HEADER:
         raise MalformedPacket("packet shorter than an IPv6 header")
@@ -60,7 +70,7 @@ def _parse_slowly(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | F
         if following not in _EXTENSIONS:
             return parse_transport(buffer, ip, at, end, 6, addresses, following)
         size = _size(buffer, at, end, following)
-        if following == _FRAGMENT and not _is_whole(buffer, at):
+        if following == FRAGMENT and not _is_whole(buffer, at):
             return _fragment(buffer, ip, at, end, addresses, names_next)
         names_next, following = at, buffer[at]
         at += size
@@ -71,7 +81,7 @@ def _size(buffer: Buffer, at: int, end: int, kind: int) -> int:
     """Bytes of the extension header at `at`."""
     if end - at < 8:
         raise MalformedPacket("IPv6 extension header is cut off")
-    if kind == _FRAGMENT:
+    if kind == FRAGMENT:
         size = 8
     elif kind == _AUTHENTICATION:
         size = (buffer[at + 1] + 2) << 2  # RFC 4302 §2.2
@@ -97,5 +107,5 @@ def _fragment(buffer: Buffer, ip: int, at: int, end: int, addresses: bytes, name
     header = bytearray(buffer[ip:at])
     header[names_next - ip] = buffer[at]
     # Fragments of one packet may name different next headers, the first one's counts (RFC 8200 §4.5).
-    datagram = datagram_flow(6, _FRAGMENT, addresses, buffer[at + 4 : at + 8])
+    datagram = datagram_flow(6, FRAGMENT, addresses, buffer[at + 4 : at + 8])
     return Fragment(datagram, bytes(header), buffer, ip, body, end, offset, not more)

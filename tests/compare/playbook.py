@@ -5,12 +5,15 @@
     P b  1+10     ack 0  =>            ten octets from number 1
     S    1+10!4   ack 0  => !content   the octet numbered 4 is another one: a divergence
 
-A line is `SIDE [TOKEN] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT] ['TEXT'] => OUTCOME`.
+A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT] ['TEXT'] => OUTCOME`.
 
 - Numbers count from the ISN (of the client for `ack`), which `Playbook` is given, so that one
   playbook can be played anywhere in the number space.  The secondary's SYN has an ISN of its own.
 - The octet at a number is the same on both sides unless `!` spoils it.
-- KIND is one of udp, icmp, igmp, fragment, cut, arp, ipv6, vlan; TEXT is the content.
+- KIND is one of udp, icmp, igmp, cut, arp, neighbour; TEXT is the content.
+- FORM: `v6` IPv6 instead of IPv4; `routed` behind a source route; `vlan N` a tag, the outermost first; `[8:16]` only
+  these bytes of what IP carries, as a fragment, the last one as `[8:]` or `[8:16.]`; `#N` the identification of the
+  fragmented packet.
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `!reason` divergences.  Nothing else may happen.
@@ -27,11 +30,14 @@ from colo_bridge.compare.decisions import Divergence
 from colo_bridge.compare.settings import Settings
 from colo_bridge.wire.frame import cut_short, parse_frame
 from colo_bridge.wire.packet import MalformedPacket, Parsed
-from tests import packets
+from tests import forms, packets
 
 _MASK = 0xFFFFFFFF
 _RANGE = re.compile(r"(\d+)(?:\+(\d+))?(?:!(\d+))?")
-_KINDS = ("udp", "icmp", "igmp", "fragment", "cut", "arp", "ipv6", "vlan")
+_PART = re.compile(r"\[(\d+):(\d*)(\.?)\]")
+_KINDS = ("udp", "icmp", "igmp", "cut", "arp", "neighbour")
+_SOURCE_ROUTE = bytes((131, 7, 4, 10, 0, 0, 7, 0))
+_ROUTE = (forms.ROUTING, forms.routing_header(1, "fd00::7"))
 _ETHERNET = packets.ethernet(b"").__len__()
 
 
@@ -59,6 +65,12 @@ class Line:
     window: int = 0xFFFF
     port: int = 5000
     text: bytes = b""
+    ipv6: bool = False
+    routed: bool = False
+    vlans: list[int] = field(default_factory=list)
+    part: tuple[int, int | None, bool] | None = None
+    """Start, end and whether it is the last of the fragment that is sent instead of the packet."""
+    identification: int = 1
 
 
 def read_line(words: list[str]) -> Line:
@@ -77,6 +89,17 @@ def _read_word(line: Line, word: str, rest: list[str]) -> None:
         line.window = int(rest.pop(0))
     elif word in _KINDS:
         line.kind = word
+    elif word == "v6":
+        line.ipv6 = True
+    elif word == "routed":
+        line.routed = True
+    elif word == "vlan":
+        line.vlans.append(int(rest.pop(0)))
+    elif part := _PART.fullmatch(word):
+        start, end, last = part.groups()
+        line.part = int(start), int(end) if end else None, bool(last) or not end
+    elif re.fullmatch(r"#\d+", word):
+        line.identification = int(word[1:])
     elif word.startswith("@"):
         line.port = int(word[1:])
     elif found := _RANGE.fullmatch(word):
@@ -101,6 +124,10 @@ class Playbook:
     settings: Settings = field(default_factory=Settings)
     comparator: Comparator = field(init=False)
     now: float = 0.0
+    ipv6: bool = False
+    """Whether every packet is one of IPv6, whatever the line says."""
+    vlans: tuple[int, ...] = ()
+    """The tags of packets for which the line says none."""
     seen: list[Divergence] = field(default_factory=list)
     """All divergences so far."""
     revised: dict[str, bytes] = field(default_factory=dict)
@@ -169,20 +196,28 @@ class Playbook:
         return outcome
 
     def frame(self, line: Line) -> bytes:
+        frame = self._untagged(line)
+        if (line.ipv6 or self.ipv6) and line.kind not in ("arp", "neighbour"):
+            frame = forms.over_ipv6(frame, *([_ROUTE] if line.routed else []))
+        if line.part is not None:
+            start, end, last = line.part
+            frame = forms.fragment(frame, start, end, last=last, identification=line.identification)
+        vlans = line.vlans or self.vlans
+        return forms.tagged(frame, *vlans, outer=0x8100 if len(vlans) < 2 else 0x88A8)
+
+    def _untagged(self, line: Line) -> bytes:
         match line.kind:
-            case "tcp" | "vlan":
+            case "tcp":
                 return self._tcp(line)
             case "udp":
                 return packets.udp(dport=line.port, payload=line.text)
             case "icmp":
                 return packets.icmp(body=line.text)
-            case "fragment":
-                return packets.udp(dport=line.port, payload=line.text, fragment=0x2000 | line.start)
             case "igmp" | "cut":
                 return packets.ethernet(packets.ipv4("10.0.0.2", "10.0.0.9", 2, line.text))
             case "arp":
                 return packets.arp()
-        return packets.ethernet(bytes(40), 0x86DD)
+        return forms.neighbour()
 
     def _tcp(self, line: Line) -> bytes:
         syn = "S" in line.flags
@@ -195,14 +230,18 @@ class Playbook:
             payload=octets(line.start + syn, line.count, line.spoiled),
             options=packets.window_scale(self.scale) if syn and self.scale is not None else b"",
             window=line.window,
-            tag=7 if line.kind == "vlan" else None,
+            ip_options=_SOURCE_ROUTE if line.routed and not (line.ipv6 or self.ipv6) else b"",
         )
 
 
 def play(trace: str, *, settings: Settings | None = None) -> Playbook:
-    """Play a trace at an ordinary place of the number space and at places where everything wraps."""
+    """Play a trace over IPv6 and in VLANs, where everything wraps, and in the ordinary way."""
+    settings = settings or Settings()
+    Playbook(ipv6=True, settings=settings).run(trace)
+    Playbook(ipv6=True, vlans=(7,), settings=settings).run(trace)
+    Playbook(vlans=(7, 8), settings=settings).run(trace)
     for isn, client_isn in ((0xFFFFFFFF, 0xFFFFFFFA), (0x7FFFFFFA, 0x80000000), (1_000, 3_000_000)):
-        book = Playbook(isn=isn, client_isn=client_isn, settings=settings or Settings()).run(trace)
+        book = Playbook(isn=isn, client_isn=client_isn, settings=settings).run(trace)
     return book
 
 

@@ -1,4 +1,4 @@
-"""Datagrams by content, fragments by themselves, packets cut short never, everything else by policy."""
+"""Datagrams by content, packets cut short never, everything else by policy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 from colo_bridge.compare.settings import Settings
 from colo_bridge.wire.flow import describe_flow
-from tests.compare.playbook import play
+from tests.compare.playbook import Playbook, play
 
 
-@pytest.mark.parametrize("kind", ["udp", "icmp", "igmp", "fragment 8"])
+@pytest.mark.parametrize("kind", ["udp", "icmp", "igmp", "v6 udp", "v6 icmp", "vlan 7 udp", "vlan 7 vlan 8 v6 icmp"])
 def test_the_same_content_matches_in_any_order(kind: str) -> None:
     book = play(f"""
         P a {kind} one   =>
@@ -24,7 +24,7 @@ def test_the_same_content_matches_in_any_order(kind: str) -> None:
     assert book["held_packets_now"] == book["secondary_packets_now"] == 0
 
 
-@pytest.mark.parametrize("kind", ["udp", "icmp", "igmp", "fragment 8"])
+@pytest.mark.parametrize("kind", ["udp", "icmp", "igmp", "v6 udp", "v6 icmp", "vlan 7 udp", "vlan 7 vlan 8 v6 icmp"])
 def test_one_unmatched_on_each_side_diverges(kind: str) -> None:
     """Small print 11."""
     book = play(f"""
@@ -64,12 +64,31 @@ def test_flows_are_told_apart_by_their_ports() -> None:
     """)
 
 
-def test_fragments_are_told_apart_by_their_place() -> None:
-    play("""
-        P a fragment 8 data  =>
-        P b fragment 16 data =>
-        S   fragment 16 data => b
-        S   fragment 24 data => !datagram
+@pytest.mark.parametrize("kind", ["udp one", "icmp one", "SA 0 ack 1"])
+def test_flows_are_told_apart_by_their_vlans_and_their_family(kind: str) -> None:
+    book = Playbook().run(f"""
+        P a vlan 7 {kind}           =>
+        P b vlan 8 vlan 7 {kind}    =>
+        P c v6 {kind}               =>
+        S   {kind}                  =>
+        S   vlan 8 {kind}           =>
+        S   vlan 7 vlan 8 {kind}    =>
+        S   v6 vlan 7 {kind}        =>
+    """)
+    assert book["connections_now"] == 7
+    book.run(f"""
+        S   vlan 7 {kind}           => a
+        S   vlan 8 vlan 7 {kind}    => b
+        S   v6 {kind}               => c
+    """)
+
+
+def test_a_priority_tag_is_no_vlan() -> None:
+    Playbook().run("""
+        P a vlan 0 udp one        =>
+        S   udp one               => a
+        P b vlan 7 udp two        =>
+        S   vlan 0 vlan 7 udp two => b
     """)
 
 
@@ -110,14 +129,22 @@ def test_what_is_not_ip_passes_from_the_primary_alone() -> None:
     assert (book["primary_packets"], book["secondary_packets"]) == (1, 1)
 
 
-@pytest.mark.parametrize("kind", ["ipv6", "vlan"])
-def test_what_is_not_compared_yet_is_dropped_or_passes(kind: str) -> None:
-    book = play(f"""
-        P a {kind} => -a
-        S   {kind} =>
+@pytest.mark.parametrize("form", ["", "vlan 7", "vlan 7 vlan 8"])
+def test_what_a_guest_tells_its_link_passes_from_the_primary_alone(form: str) -> None:
+    book = Playbook().run(f"""
+        P a {form} neighbour => a
+        S   {form} neighbour =>
+        S   {form} v6 icmp one =>
     """)
+    assert (book["neighbour_passed"], book["neighbour_thrown_away"]) == (1, 1)
+    assert (book["secondary_packets"], book["thrown_away_packets"], book["secondary_packets_now"]) == (2, 1, 1)
+
+
+def test_more_than_two_tags_are_dropped_or_pass() -> None:
+    trace = "vlan 1 vlan 2 vlan 3 udp one =>"
+    book = Playbook().run(f"P a {trace} -a").run(f"S {trace}")
     assert (book["uncompared_packets"], book["dropped_packets"], book["not_ip_thrown_away"]) == (1, 1, 0)
-    play(f"P a {kind} => a", settings=Settings(pass_uncompared=True))
+    Playbook(settings=Settings(pass_uncompared=True)).run(f"P a {trace} a")
 
 
 def test_what_is_malformed_is_dropped_and_counted() -> None:

@@ -37,15 +37,14 @@ def test_held_packets() -> None:
 
 
 def test_held_bytes() -> None:
-    book = play(
+    book = Playbook(settings=Settings(held_bytes=120)).run(
         OPENING
         + """
         P b 1+20 ack 1   =>
         P c 21+21 ack 1  => -c
         P d 21+20 ack 1  =>
         P e A 41 ack 50  => -e
-    """,
-        settings=Settings(held_bytes=120),
+    """
     )
     assert book["held_bytes_now"] == book["held_bytes_most"] == 120
     assert book["held_limit_drops"] == 2
@@ -101,7 +100,7 @@ def test_secondary_packets() -> None:
 
 
 def test_secondary_bytes() -> None:
-    book = play(
+    book = Playbook(settings=Settings(secondary_bytes=120)).run(
         OPENING
         + """
         S   1+20 ack 1  =>
@@ -110,8 +109,7 @@ def test_secondary_bytes() -> None:
         P b 1+20 ack 1  => b
         S   41+20 ack 1 =>
         P c 21+40 ack 1 => c
-    """,
-        settings=Settings(secondary_bytes=120),
+    """
     )
     assert book["secondary_limit_drops"] == 1
     assert book["secondary_bytes_now"] == 0

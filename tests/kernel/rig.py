@@ -10,6 +10,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from pyroute2 import netns
@@ -21,6 +22,7 @@ from colo_bridge.kernel.tap import Tap
 VNET_HEADER = struct.Struct("=BBHHHH")
 PACKET_VNET_HEADER, PACKET_IGNORE_OUTGOING = 15, 23
 GUEST_MAC, CLIENT_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+IPV6_ADDRESSES = IPv6Address("fd00::2").packed + IPv6Address("fd00::1").packed
 PATIENCE = 5.0
 SILENCE = 0.15
 
@@ -117,8 +119,7 @@ class Wire:
     def send(self, frame: bytes, *, segment: int = 0) -> None:
         if not self.settled:
             self._await_carrier()
-        header = VNET_HEADER.pack(1, 1, 54, segment, 34, 16) if segment else bytes(10)
-        self.socket.send(header + frame)
+        self.socket.send((offload(frame, segment) if segment else bytes(10)) + frame)
 
     def receive(self, timeout: float = PATIENCE) -> bytes | None:
         """The next frame without its virtio-net header, None after `timeout` seconds."""
@@ -146,6 +147,16 @@ def ipv4(payload: bytes, *, ident: int = 0, protocol: int = 17) -> bytes:
     return header[:10] + _checksum(header) + header[12:] + payload
 
 
+def ipv6(payload: bytes, *, protocol: int = 17) -> bytes:
+    return struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64) + IPV6_ADDRESSES + payload
+
+
+def offload(frame: bytes, segment: int) -> bytes:
+    """The virtio-net header of a TCP segment that is to be cut, its checksum still to be finished."""
+    kind, tcp_at = (4, 54) if frame[12:14] == b"\x86\xdd" else (1, 34)
+    return VNET_HEADER.pack(1, kind, tcp_at + 20, segment, tcp_at, 16)
+
+
 def frame(packet: bytes, *, ethernet_type: int = 0x0800) -> bytes:
     return CLIENT_MAC + GUEST_MAC + struct.pack(">H", ethernet_type) + packet
 
@@ -155,12 +166,24 @@ def udp(data: bytes, *, ident: int = 0) -> bytes:
     return frame(ipv4(struct.pack(">HHHH", 7, 7, 8 + len(data), 0) + data, ident=ident))
 
 
+def udp6(data: bytes) -> bytes:
+    """A frame from the guest to the client, without a UDP checksum."""
+    return frame(ipv6(struct.pack(">HHHH", 7, 7, 8 + len(data), 0) + data), ethernet_type=0x86DD)
+
+
 def tcp(data: bytes, *, ident: int = 0) -> bytes:
     """A segment from the guest; its checksum is the pseudo header's, as offloads leave it."""
-    pseudo = bytes([10, 0, 0, 2, 10, 0, 0, 1]) + struct.pack(">HH", 6, 20 + len(data))
+    return frame(ipv4(_segment(data, bytes([10, 0, 0, 2, 10, 0, 0, 1]), ident), ident=ident, protocol=6))
+
+
+def tcp6(data: bytes) -> bytes:
+    return frame(ipv6(_segment(data, IPV6_ADDRESSES, 0), protocol=6), ethernet_type=0x86DD)
+
+
+def _segment(data: bytes, addresses: bytes, ident: int) -> bytes:
+    pseudo = addresses + struct.pack(">HH", 6, 20 + len(data))
     seed = bytes(byte ^ 0xFF for byte in _checksum(pseudo))
-    header = struct.pack(">HHIIBBH", 7, 7, ident, 0, 0x50, 0x10, 0xFFFF) + seed + b"\0\0"
-    return frame(ipv4(header + data, ident=ident, protocol=6))
+    return struct.pack(">HHIIBBH", 7, 7, ident, 0, 0x50, 0x10, 0xFFFF) + seed + b"\0\0" + data
 
 
 def ident_of(data: bytes | bytearray | memoryview, start: int = 14) -> int:
@@ -215,8 +238,8 @@ def receive_from(source: PacketQueue | Tap, timeout: float = PATIENCE) -> object
 def kernel_state() -> str:
     """All that a protection could leave behind in this namespace."""
     commands = [
-        "iptables-legacy-save -t mangle | grep '^-A'",
-        "iptables-nft-save | grep '^-A'",
+        *(f"{family}-legacy-save -t mangle | grep '^-A'" for family in ("iptables", "ip6tables")),
+        *(f"{family}-nft-save | grep '^-A'" for family in ("iptables", "ip6tables")),
         "tc qdisc show | grep -E 'clsact|ingress'",
         *(f"tc filter show dev {device} {side}" for device in ("p0", "s0", "c0") for side in ("ingress", "egress")),
         "ip -d -o link | sed 's/<[^>]*>//; s/ state [A-Z]*//; s/ qdisc [a-z]*//; s/ [a-z_]*_timer *[0-9.]*//g'",

@@ -1,4 +1,4 @@
-"""Devices, and the hook of one bridge alone."""
+"""Devices: found, changed, quiet."""
 
 import os
 
@@ -38,18 +38,6 @@ def test_changes():
     assert (link.mtu, link.queue_length, link.up) == (1_400, 77, False)
     links.set_up("p0")
     assert links.get("p0").up
-
-
-def test_hook_concerns_one_bridge():
-    Host()
-    shell("ip link add br9 type bridge")
-    assert not links.hook_is_on("br0")
-    links.set_hook("br0", True)
-    assert links.hook_is_on("br0")
-    assert not links.hook_is_on("br9")
-    links.set_hook("br0", False)
-    assert not links.hook_is_on("br0")
-    assert not links.hook_is_on("p0")
 
 
 def test_quiet_device_has_no_ipv6():

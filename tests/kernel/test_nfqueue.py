@@ -9,8 +9,10 @@ import pytest
 
 from colo_bridge.config import QueueConfig
 from colo_bridge.errors import OperatorError
-from colo_bridge.kernel import firewall, links, nfqueue_messages
-from colo_bridge.kernel.firewall import Diversion
+from colo_bridge.kernel import bridge, firewall, links, nfqueue_messages
+from colo_bridge.kernel.bridge import Hook
+from colo_bridge.kernel.family import Family
+from colo_bridge.kernel.firewall import Diversion, Tables
 from colo_bridge.kernel.nfqueue import PacketQueue
 from tests.kernel import rig
 from tests.kernel.rig import Host, ident_of, receive_from, until
@@ -19,9 +21,10 @@ pytestmark = pytest.mark.namespace
 
 
 def divert(backend: str, *, bypass: bool = False, port: str = "p0") -> None:
-    links.set_hook("br0", True)
-    opened = firewall.open_firewall(firewall.choose(backend))
-    opened.place(Diversion(port, True, 7, bypass, firewall.tag_of("g1", "net0")))
+    for family in Family:
+        bridge.set_hook(Hook("br0", family), True)
+        opened = firewall.open_firewall(Tables(backend, family))
+        opened.place(Diversion(port, True, 7, bypass, firewall.tag_of("g1", "net0")))
 
 
 def held(queue: PacketQueue, count: int) -> list[tuple[int, bytes, bool]]:
@@ -33,6 +36,20 @@ def held(queue: PacketQueue, count: int) -> list[tuple[int, bytes, bool]]:
         packet_id, start, end, truncated = received
         packets.append((packet_id, bytes(queue.buffer[start:end]), truncated))
     return packets
+
+
+def test_one_queue_holds_both_families(backend):
+    host, queue = Host(), PacketQueue(7, QueueConfig())
+    divert(backend)
+    for frame, ethernet_type, segment in ((rig.udp(b"4"), 0x0800, 0), (rig.tcp6(bytes(60_000)), 0x86DD, 1_428)):
+        host.primary.send(frame, segment=segment)
+        ((packet_id, content, truncated),) = held(queue, 1)
+        assert (content, truncated, queue.protocol) == (frame[14:], False, ethernet_type)
+        assert host.client.silent()
+        queue.accept(packet_id)
+        queue.flush()
+        assert host.client.receive() == frame
+    queue.close()
 
 
 def test_segments_of_64_kb_are_held_and_released_in_any_order(backend):

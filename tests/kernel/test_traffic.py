@@ -125,19 +125,51 @@ def test_foreign_ingress_qdisc_on_the_primary_port_is_refused_with_a_hint():
     tap.close()
 
 
+def discard(port: str, *kinds: str) -> bool:
+    """Through a device that is gone afterwards."""
+    transit = Tap("cbx", queue_length=1)
+    created = traffic.ensure_discards(port, kinds, "cbx")
+    transit.close()
+    return created
+
+
 def test_what_is_not_compared_is_dropped_and_counted():
     host = Host()
-    transit = Tap("cbx", queue_length=1)
-    assert traffic.ensure_discards("p0", "cbx")
-    transit.close()
+    assert discard("p0", "ipv6", "vlan", "qinq")
     for kind in (0x86DD, 0x8100, 0x8100, 0x88A8):
         host.primary.send(rig.frame(b"\0\1\x08\0" + bytes(60), ethernet_type=kind))
     until(lambda: traffic.discards("p0") == {"ipv6": 1, "vlan": 2, "qinq": 1}, "the counts")
     assert host.client.silent()
     host.primary.send(rig.udp(b"plain"))
     assert host.client.receive() == rig.udp(b"plain")
-    shell("tc filter del dev p0 ingress pref 205")
-    assert traffic.discards("p0") is None
+    shell("tc filter del dev p0 ingress pref 201")
+    assert traffic.discards("p0") == {"ipv6": 1, "qinq": 1}
     assert len(traffic.remove("p0")) == 2
     assert traffic.remove_qdisc("p0")
     assert "clsact" not in shell("tc qdisc show")
+
+
+def test_only_what_is_asked_for_is_dropped():
+    host = Host()
+    assert not discard("p0")
+    assert "clsact" not in shell("tc qdisc show")
+    assert discard("p0", "vlan")
+    assert not discard("p0", "ipv6")
+    assert traffic.discards("p0") == {"ipv6": 0}
+    host.primary.send(rig.frame(b"\0\1\x08\0" + bytes(60), ethernet_type=0x8100))
+    assert host.client.receive() is not None
+    host.primary.send(rig.udp6(b"dropped"))
+    until(lambda: traffic.discards("p0") == {"ipv6": 1}, "the count")
+    assert host.client.silent()
+
+
+def test_discards_come_before_a_redirect():
+    host, tap = Host(), tap_named("cbs")
+    put(traffic.redirect("s0", "cbs"))
+    discard("s0", "vlan", "qinq")
+    links.set_up("s0")
+    host.secondary.send(rig.frame(b"\0\1\x08\0" + bytes(60), ethernet_type=0x8100))
+    host.secondary.send(rig.udp(b"plain"))
+    assert received(tap) == rig.udp(b"plain")
+    assert traffic.discards("s0") == {"vlan": 1, "qinq": 0}
+    tap.close()

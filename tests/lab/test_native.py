@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from colo_bridge.lab import lifecycle, process, workload
-from colo_bridge.lab.layout import RUN_DIR, Role
+from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, RUN_DIR, Role
 from tests.lab.helpers import COMMAND, SERVICE, colo, devices, inside, lab, nothing_is_left, wait_until
 
 
@@ -32,15 +32,19 @@ class TestUp:
         assert "master" not in port
 
     def test_the_guests_are_twins(self) -> None:
-        addresses = [inside(guest, "ip", "-br", "address", "show", "eth0").split()[2] for guest in _guests()]
+        addresses = [inside(guest, "ip", "-br", "address", "show", "eth0").split()[2:] for guest in _guests()]
         cards = [inside(guest, "ip", "-br", "link", "show", "eth0").split()[2] for guest in _guests()]
-        assert addresses == ["10.77.0.2/24"] * 2
+        assert addresses == [["10.77.0.2/24", "fd77::2/64"]] * 2
         assert cards[0] == cards[1]
 
     @pytest.mark.parametrize("role", [Role.CLIENT, Role.PRIMARY, Role.SECONDARY])
-    def test_nobody_speaks_ipv6_or_asks_for_neighbours(self, role: Role) -> None:
-        assert not inside(role, "ip", "-6", "address").strip()
-        assert "PERMANENT" in inside(role, "ip", "neighbour", "show")
+    def test_nobody_has_addresses_of_its_own_or_asks_for_neighbours(self, role: Role) -> None:
+        assert "fe80:" not in inside(role, "ip", "-6", "address", "show", "eth0")
+        assert "tentative" not in inside(role, "ip", "-6", "address", "show", "eth0")
+        assert inside(role, "ip", "neighbour", "show").count("PERMANENT") == 2
+
+    def test_the_hosts_own_devices_are_silent(self) -> None:
+        assert "inet6" not in inside(Role.HOST, "ip", "address", "show", "scope", "link")
 
     def test_the_state_is_for_root_alone(self) -> None:
         assert RUN_DIR.stat().st_mode & 0o777 == 0o700
@@ -97,9 +101,10 @@ class TestExec:
 
     def test_the_service_serves_the_client(self) -> None:
         workload.start_service()
-        assert workload.client(["get", "--bytes", "3000000", "--verify"])["correct"]
-        assert workload.client(["put", "--bytes", "3000000", "--verify"])["correct"]
-        assert workload.client(["turns", "--count", "100"])["correct"]
+        for address in (GUEST_ADDRESS, GUEST_IPV6_ADDRESS):
+            assert workload.client(["get", "--host", address, "--bytes", "3000000", "--verify"])["correct"]
+            assert workload.client(["put", "--host", address, "--bytes", "3000000", "--verify"])["correct"]
+            assert workload.client(["turns", "--host", address, "--count", "100"])["correct"]
 
 
 class TestDown:

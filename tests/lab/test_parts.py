@@ -18,11 +18,11 @@ from colo_bridge.lab.layout import Mode
 
 
 def test_settings_go_into_the_daemons_file() -> None:
-    settings = ["queue.bypass_when_dead=true", "compare.timeout=1.5", "compare.uncompared=pass", "nic.queue=3"]
+    settings = ["queue.bypass_when_dead=true", "compare.timeout=1.5", "compare.tagged=pass", "nic.queue=3"]
     made = config.parse(configuration.make("legacy", [*settings, 'checkpoint.command=["/bin/true"]']))
     assert made.queue.bypass_when_dead
     assert made.compare.timeout == 1.5
-    assert made.compare.uncompared == "pass"
+    assert made.compare.tagged == "pass"
     assert made.nic[0].queue == 3
     assert made.firewall.backend == "legacy"
     assert made.checkpoint.command == ("/bin/true",)

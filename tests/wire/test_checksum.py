@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from colo_bridge.wire import checksum
 from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.packet import TcpPacket
-from tests import packets
+from tests import forms, packets
 
 WORDS = st.integers(0, 0xFFFFFFFF)
 
@@ -56,3 +56,24 @@ def test_a_finished_checksum_is_what_it_ought_to_be(payload):
     frame = packets.tcp(payload=payload)
     packet = parsed(frame)
     assert checksum.tcp_checksum(frame, packet.ip, packet.tcp, packet.end) == int.from_bytes(frame[50:52], "big")
+
+
+@given(seq=WORDS, payload=st.binary(max_size=50))
+def test_a_checksum_over_ipv6_is_finished(seq, payload):
+    right = forms.over_ipv6(packets.tcp(seq=seq, payload=payload))
+    frame = bytearray(right)
+    packet = parsed(frame)
+    addresses, segment = right[packet.ip + 8 : packet.ip + 40], right[packet.tcp : packet.end]
+    assert packets.ones_sum(addresses + len(segment).to_bytes(4, "big") + bytes((0, 0, 0, 6)) + segment) == 0xFFFF
+    frame[packet.tcp + 16 : packet.tcp + 18] = b"??"
+    checksum.finish_tcp(frame, packet.ip, packet.tcp, packet.end)
+    assert frame == right
+
+
+@given(seq=WORDS, new=WORDS)
+def test_a_finished_checksum_is_adjusted_in_place(seq, new):
+    frame = bytearray(packets.tcp(seq=seq, payload=b"x"))
+    tcp = parsed(frame).tcp
+    frame[tcp + 4 : tcp + 8] = new.to_bytes(4, "big")
+    checksum.adjust_tcp(frame, tcp, checksum.change(seq, new, 4))
+    assert frame == packets.tcp(seq=new, payload=b"x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from colo_bridge.lab.service.server import Server
 
 PORT = 7000
 """Used by nothing well known."""
+ANY_ADDRESS = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +65,7 @@ def _turns(options: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m colo_bridge.lab.service", description=__doc__)
     operations = parser.add_subparsers(dest="operation", required=True)
-    _address(operations.add_parser("serve", help="serve until a signal comes"), "0.0.0.0")
+    _address(operations.add_parser("serve", help="serve until a signal comes"), ANY_ADDRESS)
     for name in ("get", "put"):
         _transfer_options(operations.add_parser(name, help=f"{name} bytes, in one connection or many"))
     turns = operations.add_parser("turns", help="send one byte, wait for it to come back, and again")

@@ -16,7 +16,7 @@ BACKLOG = 1024
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves from construction until `shutdown`."""
+    """Serves from construction until `shutdown`; at `::` for both families."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -25,7 +25,13 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int]) -> None:
         block(0)  # Made now, or the first request would wait for it.
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(socketserver.BaseRequestHandler):

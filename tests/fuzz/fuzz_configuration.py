@@ -1,0 +1,28 @@
+"""Configurations: accepted, or refused in one line; whole ones, and what is added to a good one."""
+
+from __future__ import annotations
+
+from colo_bridge.config import parse
+from colo_bridge.errors import OperatorError
+
+_GOOD = """
+role = "primary"
+guest = "web"
+[[nic]]
+primary_port = "tap0"
+secondary_port = "tap1"
+queue = 700
+"""
+
+
+def one_input(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    for whole in (text, _GOOD + text):
+        try:
+            config = parse(whole)
+        except OperatorError as error:
+            assert error.problem.startswith("configuration")
+            assert error.problem.isprintable(), "more than one line, or control characters"
+            assert error.problem == error.problem.strip()
+        else:
+            assert config.guest in str(config.control_socket)
