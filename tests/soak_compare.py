@@ -7,18 +7,21 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.traces import verify
+from tests import lives, traces
 
-_BATCH = 2_000
+_BATCH = 200
 
 
 def verify_batch(first: int, count: int) -> int:
-    return sum(verify(seed) for seed in range(first, first + count))
+    return sum(traces.verify(seed) + lives.verify(seed) for seed in range(first, first + count))
 
 
 def main() -> int:
     if len(sys.argv) not in (2, 3) or not all(word.isdigit() for word in sys.argv[1:]):
-        print("usage: soak-compare N [FIRST_SEED]   play N pairs of random traces", file=sys.stderr)
+        print(
+            "usage: soak-compare N [FIRST_SEED]   play N pairs of random traces, and N times four random lives",
+            file=sys.stderr,
+        )
         return 2
     total, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else 0
     began, packets, done = time.monotonic(), 0, 0
@@ -30,7 +33,8 @@ def main() -> int:
             done += count
             print(f"\r{done:,} of {total:,} seeds, {packets:,} packets", end="", file=sys.stderr, flush=True)
     seconds = time.monotonic() - began
-    print(f"\n{total:,} equal and {total:,} unequal traces, {packets:,} packets, {seconds:.0f} s: all right")
+    each = "an equal and an unequal trace, four lives"
+    print(f"\n{total:,} seeds ({each}), {packets:,} packets, {seconds:.0f} s: all right")
     return 0
 
 

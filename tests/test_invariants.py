@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from colo_bridge.compare.decisions import Reason
 from colo_bridge.compare.settings import Settings
-from tests import traces
+from tests import lives, traces
 from tests.compare.sessions import Connection, Packet, Session, Watch, make, play, transmit
 
 seeds = st.integers(0, 2**48)
@@ -69,6 +69,14 @@ def test_output_commit_up_to_the_first_difference(seed: int) -> None:
 def test_output_commit_of_one_connection_at_a_time(seed: int) -> None:
     for each in range(seed, seed + 30):
         traces.verify(each)
+
+
+@settings(max_examples=12, deadline=None)
+@given(seeds)
+def test_output_commit_of_one_connection_after_the_other(seed: int) -> None:
+    """Ports used again, keep-alives of one side and checkpoints of both kinds in between."""
+    for each in range(seed, seed + 5):
+        lives.verify(each)
 
 
 # 2. Segmentation does not matter.

@@ -1,8 +1,10 @@
 """`scripts/install` and `scripts/uninstall`, in a mount and network namespace of their own, without a network."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -67,6 +69,21 @@ def test_a_wrong_prefix_is_refused(script, arguments):
     finished = subprocess.run([ROOT / "scripts" / script, *arguments], capture_output=True, text=True, check=False)
     assert finished.returncode == 2
     assert finished.stderr.startswith("colo-bridge: error: ")
+
+
+def test_the_benchmark_of_the_comparator():
+    command = ["scripts/bench-comparator", "--packets", "10", "--rounds", "1", "--idle", "2", "4", "--held", "0", "3"]
+    table, figures = (
+        subprocess.run(
+            [sys.executable, *command, *as_json], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        for as_json in ([], ["--json"])
+    )
+    assert "memory of an idle connection" in table
+    assert [(line["size"], line["idle"], line["held"]) for line in json.loads(figures)["lines"]] == [
+        *((size, 2, held) for size in (1, 1_448, 65_483) for held in (0, 3)),
+        *((size, 4, 0) for size in (1, 1_448, 65_483)),
+    ]
 
 
 @pytest.mark.parametrize("script", ["install", "uninstall", "quickstart", "test"])

@@ -20,6 +20,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
 from colo_bridge.compare.tcp import TcpConnection
+from colo_bridge.wire.frame import ethernet_header
 from colo_bridge.wire.packet import SYN, CutShort, Datagram, Fragment, NotCompared, Parsed, TcpPacket
 
 
@@ -44,7 +45,7 @@ class Comparator:
         self._settings = settings if settings is not None else Settings()
         self._ledger = Ledger(self._settings)
         self._counters = self._ledger.counters
-        self._table = Table(self._settings, self._counters)
+        self._table = Table(self._ledger)
         self._flows = self._table.flows
         self._primary_fragments = PrimaryFragments(self._ledger)
         self._secondary_fragments = SecondaryFragments(self._ledger)
@@ -143,7 +144,7 @@ class Comparator:
         for owner in owners:
             if isinstance(owner, TcpConnection):
                 owner.cure(now - delay)
-                if owner.floor.owed is None:
+                if owner.floor.owes_nothing(now - self._settings.timeout):
                     self._ledger.owing.pop(owner, None)
 
     def checkpoint_done(self, synchronised: bool) -> None:
@@ -183,10 +184,8 @@ class Comparator:
         }
 
     def unsynchronised_connections(self) -> int:
-        return sum(
-            isinstance(flow, TcpFlow) and flow.primary is not None and flow.primary.unsynchronised
-            for flow in self._flows.values()
-        )
+        """Connections that are not compared."""
+        return len(self._ledger.unsynchronised)
 
     # The slower paths.
 
@@ -196,7 +195,10 @@ class Comparator:
 
     def _connection_of_secondary(self, flow: object, packet: TcpPacket, now: float) -> TcpConnection | None:
         tcp = self._tcp_flow(flow, packet, now)
-        return tcp.connection_of_secondary(packet) if tcp is not None else None
+        connection = tcp.connection_of_secondary(packet) if tcp is not None else None
+        if connection is not None and self._settings.forward and not connection.ethernet:
+            connection.ethernet = ethernet_header(packet)
+        return connection
 
     def _tcp_flow(self, flow: object, packet: TcpPacket, now: float) -> TcpFlow | None:
         """The flow, made if it is new; None: the table is full."""

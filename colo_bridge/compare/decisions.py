@@ -15,6 +15,8 @@ class Reason(enum.Enum):
     """Two payload bytes at the same place of a stream differ."""
     CONTROL = "control"
     """SYN, FIN or RST stand at different places."""
+    OPTIONS = "options"
+    """Two SYNs offer the client different things for the whole connection."""
     DATAGRAM = "datagram"
     """Both sides sent a datagram that the other one did not."""
     TIMEOUT = "timeout"
@@ -101,6 +103,7 @@ class Counters:
     held_limit_drops: int = 0
     secondary_limit_drops: int = 0
     connection_limit_drops: int = 0
+    half_open_drops: int = 0
     connections_evicted: int = 0
     connections_expired: int = 0
     checkpoint_requests: int = 0

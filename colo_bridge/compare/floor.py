@@ -154,6 +154,12 @@ class Floor:
         self.owed = segment
         self.ledger.owing[segment.owner] = None
 
+    def owes_nothing(self, since: float) -> bool:
+        """Nothing is owed, or what is so old that the client asks by itself (RFC 9293 §3.8.6.1)."""
+        if self.owed is not None and self.owed.arrived < since:
+            self.owed = None
+        return self.owed is None
+
     def note_told(self, segment: Segment) -> None:
         self._told_ack = self.lowered(segment)
         self._told_edge = self.windows.limit(segment)
@@ -211,13 +217,20 @@ class Floor:
             if self._fits_window(segment):
                 self._leave(segment)
                 if segment.start < segment.end and self.ledger.settings.forward:
-                    self.note_left(segment)
+                    self._note_left(segment)
             else:
                 without_window.append(segment)
         above[: len(reached)] = without_window
 
-    def note_left(self, segment: Segment) -> None:
-        """Remember the timestamp of what left, or is about to, ahead of something with octets that waits."""
+    def note_ahead(self, segment: Segment, cursor: Position | None) -> None:
+        """A segment leaves ahead of octets that wait, unless the floor holds it too.
+
+        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
+        """
+        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and self.reaches(segment):
+            self._note_left(segment)
+
+    def _note_left(self, segment: Segment) -> None:
         stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
         if stamps is None:
             return

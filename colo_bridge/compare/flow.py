@@ -31,10 +31,9 @@ class TcpFlow:
             if present is None:
                 present = self._first_without_syn(packet, other, other is not None and other.secondary_isn is not None)
         elif present is None:
-            joins = other is not None and other.may_open(other.secondary_isn is not None)
-            present = other if joins and other is not None else self._new(after=other)
+            present = self._first(packet, other, other is not None and other.secondary_isn is not None)
         elif present.opens_anew_for_primary(packet):
-            present = self._next(present, other)
+            present = self._next(packet, present, other)
         self.primary = present
         return present
 
@@ -47,11 +46,10 @@ class TcpFlow:
                     return None
                 present = self._first_without_syn(packet, other, False)
         elif present is None:
-            joins = other is not None and other.may_open(bool(other.primary_isns))
-            present = other if joins and other is not None else self._new(after=other)
+            present = self._first(packet, other, other is not None and bool(other.primary_isns))
         elif present.opens_anew_for_secondary(packet):
             present.secondary_left()
-            present = self._next(present, other)
+            present = self._next(packet, present, other)
         self.secondary = present
         return present
 
@@ -67,13 +65,23 @@ class TcpFlow:
             self.secondary = self.primary
         self.epoch = ledger.epoch
 
-    def _next(self, present: TcpConnection, other: TcpConnection | None) -> TcpConnection:
-        if other is not None and other.generation > present.generation:
-            return other
-        return self._new(after=present)
+    def _first(self, syn: TcpPacket, other: TcpConnection | None, other_opened: bool) -> TcpConnection:
+        """Where a side's first SYN belongs; `other` is where the other side stands, `other_opened` whether by a SYN."""
+        if other is None:
+            return TcpConnection(self.flow, self.ledger, 0)
+        if not other.may_open(other_opened):
+            return TcpConnection(self.flow, self.ledger, other.generation + 1)
+        if other.is_another_opening(syn):
+            return TcpConnection(self.flow, self.ledger, other.generation - 1)
+        return other
 
-    def _new(self, after: TcpConnection | None) -> TcpConnection:
-        return TcpConnection(self.flow, self.ledger, 0 if after is None else after.generation + 1)
+    def _next(self, syn: TcpPacket, present: TcpConnection, other: TcpConnection | None) -> TcpConnection:
+        """Where a SYN leads that begins the next connection: after the other side, if that has gone there already."""
+        if other is not None and other is not present:
+            is_ahead = other.generation > present.generation
+            if other.is_this_opening(syn) or (is_ahead and not other.is_another_opening(syn)):
+                return other
+        return TcpConnection(self.flow, self.ledger, present.generation + 1)
 
     def _first_without_syn(self, packet: TcpPacket, other: TcpConnection | None, behind: bool) -> TcpConnection:
         """A side's first packet is not a SYN: it is in midstream, or refuses what the other side opened."""
@@ -81,7 +89,8 @@ class TcpFlow:
         if other is not None and (not behind or packet.flags & RST):
             return other
         connection = TcpConnection(self.flow, self.ledger, 0 if other is None else other.generation - 1)
-        connection.unsynchronised = self.ledger.settings.pass_unsynchronised and not refuses
+        if self.ledger.settings.pass_unsynchronised and not refuses:
+            connection.mark_unsynchronised()
         return connection
 
     @property

@@ -32,6 +32,15 @@ class Owner(Protocol):
         """What a packet of this flow has been waiting for, as a divergence of reason TIMEOUT."""
 
 
+class HalfOpen(Protocol):
+    """A connection of which only SYNs wait."""
+
+    flow: bytes
+
+    def give_up(self) -> None:
+        """Forget the SYNs: their senders repeat them."""
+
+
 class Item:
     """A packet: `length` in bytes of IP, `arrived` in seconds, `token` None for the secondary's."""
 

@@ -2,15 +2,22 @@
 
 1. Every primary packet given to the comparator ends in `released`, `revised`, `replaced` or `dropped`, once.
 2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
-3. One latched checkpoint request per guest: none is added until the last one is done.
+3. SYNs get half of that room at most, and among themselves those of the last second: a flood of
+   them leaves the rest to connections that are open, and does not lock out new ones.
+4. One latched checkpoint request per guest: none is added until the last one is done.
 """
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 from colo_bridge.compare.decisions import Counters, Divergence, Forward
-from colo_bridge.compare.item import Item, Owner, Token, Tokens
+from colo_bridge.compare.item import HalfOpen, Item, Owner, Token, Tokens
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
+
+_SYN_PATIENCE = 1.0
+"""Seconds that a SYN may wait where others want its room: then its sender repeats it (RFC 6298 §2.1)."""
 
 
 class Ledger:
@@ -22,6 +29,7 @@ class Ledger:
         "forwarded",
         "held",
         "held_bytes",
+        "held_syns",
         "latched",
         "owing",
         "released",
@@ -29,8 +37,10 @@ class Ledger:
         "revised",
         "settings",
         "synchronised_epoch",
+        "unsynchronised",
         "waiting",
         "waiting_bytes",
+        "waiting_syns",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -48,6 +58,10 @@ class Ledger:
         """The connections that owe the client an ACK or a window, though nothing of them may wait."""
         self.waiting: dict[Item, None] = {}
         self.waiting_bytes = 0
+        # Those among `held` and `waiting` that are SYNs without their equal, and whose they are.
+        self.held_syns: dict[Item, HalfOpen] = {}
+        self.waiting_syns: dict[Item, HalfOpen] = {}
+        self.unsynchronised: WeakSet[HalfOpen] = WeakSet()
         self.latched = False
         self.epoch = 0
         self.synchronised_epoch = 0
@@ -126,6 +140,19 @@ class Ledger:
         counters.held_bytes_most = max(counters.held_bytes_most, held_bytes)
         return True
 
+    def hold_syn(self, syn: Item, connection: HalfOpen) -> bool:
+        """Keep a SYN waiting for the secondary's; False: there was no room, and it was dropped instead."""
+        if len(self.held_syns) >= max(1, self.settings.held_packets // 2) and not _give_up_oldest(
+            self.held_syns, syn.arrived
+        ):
+            self.counters.held_limit_drops += 1
+            self.drop(syn.token)
+            return False
+        if not self.hold(syn):
+            return False
+        self.held_syns[syn] = connection
+        return True
+
     def drop(self, token: Token) -> None:
         if type(token) is Tokens:
             token.released = False
@@ -149,6 +176,18 @@ class Ledger:
         self.waiting_bytes = waiting_bytes
         return True
 
+    def keep_syn(self, syn: Item, connection: HalfOpen) -> bool:
+        """Remember a SYN until the primary's comes; False: there is no room."""
+        if len(self.waiting_syns) >= max(1, self.settings.secondary_packets // 2) and not _give_up_oldest(
+            self.waiting_syns, syn.arrived
+        ):
+            self.counters.secondary_limit_drops += 1
+            return False
+        if not self.keep(syn):
+            return False
+        self.waiting_syns[syn] = connection
+        return True
+
     def throw_away(self, item: Item) -> None:
         """A secondary packet has served, or is of no use."""
         if item in self.waiting:
@@ -165,6 +204,32 @@ class Ledger:
         else:
             del self.waiting[item]
             self.waiting_bytes -= item.length
+
+    # Half-open connections.
+
+    def give_up_syn(self, syn: Item) -> None:
+        """A SYN that waits makes room."""
+        self.syn_is_decided(syn)
+        self.counters.half_open_drops += 1
+        if syn in self.held:
+            del self.held[syn]
+            self.held_bytes -= syn.length
+            self.drop(syn.token)
+        else:
+            self.throw_away(syn)
+
+    def syn_is_decided(self, syn: Item) -> None:
+        """A SYN has met its equal, or is given up."""
+        self.held_syns.pop(syn, None)
+        self.waiting_syns.pop(syn, None)
+
+    def give_up_half_open(self, now: float) -> bytes | None:
+        """The flow of the connection of which SYNs wait for the longest, and not any more; None: none is old enough."""
+        for syns in (self.held_syns, self.waiting_syns):
+            oldest = next(iter(syns.values()), None)
+            if oldest is not None and _give_up_oldest(syns, now):
+                return oldest.flow
+        return None
 
     # What was noticed.
 
@@ -204,3 +269,12 @@ class Ledger:
         counters.released_by_checkpoint_packets += counters.released_packets - before
         counters.checkpoints_done += 1
         self.latched = False
+
+
+def _give_up_oldest(syns: dict[Item, HalfOpen], now: float) -> bool:
+    """Forget the half-open connection that waits the longest, if that is long enough."""
+    oldest = next(iter(syns), None)
+    if oldest is None or now - oldest.arrived < _SYN_PATIENCE:
+        return False
+    syns[oldest].give_up()
+    return True

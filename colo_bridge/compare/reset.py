@@ -1,7 +1,8 @@
 """RST segments of one connection: they match by number, not by content.
 
 1. A RST leaves when both sides sent one at the same number, whatever the ACK floor says.
-2. Unmatched RSTs on both sides, at different numbers, are a divergence.
+2. Unmatched RSTs on both sides, at different numbers, are a divergence. Once the two have matched anywhere
+   the connection is over on both sides: later RSTs answer stragglers, and wait for each other.
 3. A repeat of a matched one, ACK field included, is a retransmission.
 
 RFC 9293 §3.5.2 gives the numbers: SND.NXT, or the ACK field of what is refused.
@@ -48,7 +49,7 @@ class Resets:
 
     @property
     def conflict(self) -> bool:
-        return bool(self.held and self.secondary)
+        return bool(self.held and self.secondary and not self.matched)
 
     def take_held(self) -> list[Segment]:
         """Everything held; what both sides reset and what the secondary reset is forgotten."""

@@ -8,10 +8,14 @@ The octets of a segment are, in order: SYN (one number, if set), the payload, FI
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 
 from colo_bridge.compare.item import Item, Owner, Token
+from colo_bridge.wire.options import SynOptions, read_syn_options
 from colo_bridge.wire.packet import FIN, SYN, Buffer, TcpPacket
 from colo_bridge.wire.serial import Position
+
+_TCP_HEADER = 20
 
 
 class Segment(Item):
@@ -76,6 +80,12 @@ class Segment(Item):
             self.ip = self.offset = 0
         self.buffer = b""
 
+    def syn_options(self) -> SynOptions:
+        """What this SYN offers."""
+        if self.header:
+            return read_syn_options(self.header, self.tcp + _TCP_HEADER, len(self.header))
+        return read_syn_options(self.buffer, self.tcp + _TCP_HEADER, self.offset)
+
     def headers(self) -> bytes:
         """What stands in front of the payload."""
         return self.header or bytes(self.buffer[self.ip : self.offset])
@@ -119,24 +129,38 @@ class Segment(Item):
         return start
 
 
-def insert_in_order(queue: list[Segment], segment: Segment) -> None:
+Queue = list[Segment] | deque[Segment]
+"""Segments in order of their start: a list, which is small, or a deque where the head of a long list would be dear."""
+LONG = 256
+
+
+def insert_in_order(queue: Queue, segment: Segment) -> None:
     """Insert by start, behind what has the same start."""
     queue.insert(bisect_right(queue, segment.start, key=_start), segment)
 
 
-def is_covered(queue: list[Segment], segment: Segment) -> bool:
+def remove_newest(queue: Queue, segment: Segment) -> None:
+    """Remove a segment that was inserted last: it mostly stands at the end, and a full queue is long."""
+    at = len(queue) - 1
+    while queue[at] is not segment:
+        at -= 1
+    del queue[at]
+
+
+def is_covered(queue: Queue, segment: Segment) -> bool:
     """Whether the segment's predecessor in the queue has all its octets: so it is with what is sent again."""
     at = bisect_right(queue, segment.start, key=_start)
     return at > 0 and queue[at - 1].end >= segment.end
 
 
-def take_below(queue: list[Segment], cursor: Position) -> list[Segment]:
+def take_below(queue: Queue, cursor: Position) -> list[Segment]:
     """Remove and return what lies wholly at or below the cursor, wherever it stands in the queue."""
     taken = []
     at = 0
     while at < len(queue) and queue[at].start < cursor:
         if queue[at].end <= cursor:
-            taken.append(queue.pop(at))
+            taken.append(queue[at])
+            del queue[at]
         else:
             at += 1
     return taken

@@ -11,14 +11,16 @@ Both sides are in the primary's numbers: the rewriter sees to that.
 
 from __future__ import annotations
 
+from collections import deque
+
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.floor import Floor
 from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.item import Item, Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Segment, insert_in_order, is_covered, take_below
-from colo_bridge.wire.packet import FIN, TcpPacket
+from colo_bridge.compare.segment import LONG, Queue, Segment, insert_in_order, is_covered, remove_newest, take_below
+from colo_bridge.wire.packet import ACK, FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
 
@@ -60,10 +62,10 @@ class Streams:
         self.secondary_end: Position | None = None
         self.floor = Floor(ledger)
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
-        self.unverified: list[Segment] = []
-        self.never_compared: list[Segment] = []
+        self.unverified: Queue = []
+        self.never_compared: tuple[Segment, ...] = ()
         # The secondary's segments with octets above the cursor.
-        self.uncompared: list[Segment] = []
+        self.uncompared: Queue = []
         self.primary_isns: list[Position] = []
         """The numbers of the SYNs that the primary sent, the newest last; none in midstream."""
         self.secondary_isn: Serial | None = None
@@ -84,7 +86,7 @@ class Streams:
             self.primary_end = end
         if end == segment.start:
             if self.unverified:
-                self._note_ahead(segment)
+                self.floor.note_ahead(segment, self.cursor)
             self.floor.settle_pure(segment)
             return
         cursor = self.cursor
@@ -100,7 +102,7 @@ class Streams:
             unverified.append(segment)
         else:
             insert_in_order(unverified, segment)
-            self._note_ahead(segment)
+            self.floor.note_ahead(segment, self.cursor)
         if self.resets is not None and self._secondary_reset_passed():
             self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on")
         if self.uncompared and not self.diverged:
@@ -111,7 +113,9 @@ class Streams:
     def _wait(self, segment: Segment) -> None:
         segment.retain()
         if not self.ledger.hold(segment):
-            self.unverified.remove(segment)
+            remove_newest(self.unverified, segment)
+        elif len(self.unverified) == LONG:
+            self.unverified = deque(self.unverified)
 
     def _primary_repeats(self, segment: Segment) -> None:
         """All octets lie below the cursor: released without a look, unless they were never compared."""
@@ -120,17 +124,8 @@ class Streams:
             return
         self.ledger.counters.retransmissions += 1
         if self.unverified:
-            self._note_ahead(segment)
+            self.floor.note_ahead(segment, self.cursor)
         self._settle(segment)
-
-    def _note_ahead(self, segment: Segment) -> None:
-        """A segment leaves ahead of octets that wait, unless the floor holds it too.
-
-        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
-        """
-        cursor, floor = self.cursor, self.floor
-        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and floor.reaches(segment):
-            floor.note_left(segment)
 
     def _settle(self, segment: Segment) -> None:
         if self.forwarding is None:
@@ -144,7 +139,7 @@ class Streams:
             self.ledger.release(segment)
         elif self.ledger.hold(segment):
             segment.retain()
-            self.never_compared.append(segment)
+            self.never_compared = (*self.never_compared, segment)
 
     # The secondary's octets.
 
@@ -179,7 +174,7 @@ class Streams:
 
     def _secondary_repeats(self, segment: Segment) -> None:
         """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
-        if self.ethernet:
+        if self.ethernet and segment.flags & ACK:
             segment.retain_header()
             self.repeated = segment
             self.ledger.owing[segment.owner] = None
@@ -187,7 +182,9 @@ class Streams:
     def _keep(self, segment: Segment) -> None:
         segment.retain()
         if not self.ledger.keep(segment):
-            self.uncompared.remove(segment)
+            remove_newest(self.uncompared, segment)
+        elif len(self.uncompared) == LONG:
+            self.uncompared = deque(self.uncompared)
 
     # The comparison.
 
@@ -327,17 +324,8 @@ class Streams:
         if self.ethernet and self.forwarding is None:
             self.forwarding = Forwarding(self)
         self.floor.lower(before, self.forwarding)
-        repeated, self.repeated = self.repeated, None
         if self.forwarding is not None and not self.diverged:
-            if repeated is not None:
-                self.forwarding.ask(repeated)
-            self.forwarding.pay()
-            if self.cursor is not None:
-                self.forwarding.forward_straddling(self.cursor, before)
-        owed = self.floor.owed
-        if owed is not None and owed.arrived < before - self.ledger.settings.timeout:
-            # Where the secondary has no room for so long, the client asks by itself (RFC 9293 §3.8.6.1).
-            self.floor.owed = None
+            self.forwarding.act(before)
 
     # Divergence, timeout and checkpoint.
 
@@ -395,7 +383,7 @@ class Streams:
             self.forwarding.forget()
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
         held.sort(key=lambda segment: (segment.start, segment.arrived))
-        self.never_compared.clear()
+        self.never_compared = ()
         self.unverified.clear()
         self._forget_uncompared()
         self.secondary_end = None

@@ -3,33 +3,40 @@
 1. The secondary's SYN matches whatever its number, which the client never learns.
 2. Before anything follows a side's SYN a newer ISN replaces it (SYN cookies); afterwards a SYN
    with a new number belongs to the next connection.
-3. A RST before a side's SYN refuses what the other side opened: a divergence.
+3. Two SYNs that offer the client different options are a divergence.
+4. A RST before a side's SYN refuses what the other side opened: a divergence.
 """
 
 from __future__ import annotations
 
+from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
-from colo_bridge.wire.frame import ethernet_header
+from colo_bridge.wire.options import SynOptions
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
+_MOST_SYN_DATA = 0xFFFF
+"""RFC 7413: one replica may accept data that came with the client's SYN, the other not."""
 
 
 class TcpConnection(Streams):
     """Two sides that stand in the same connection; `generation` orders those of one flow."""
 
     __slots__ = (
+        "__weakref__",
         "epoch",
         "generation",
         "primary_followed",
+        "primary_options",
         "primary_syn_ack",
         "primary_syns",
         "secondary_followed",
+        "secondary_options",
         "secondary_syn",
         "secondary_syn_ack",
         "syn_matched",
@@ -39,12 +46,15 @@ class TcpConnection(Streams):
         super().__init__(flow, ledger)
         self.generation = generation
         self.epoch = ledger.epoch
-        self.primary_syns: list[Segment] = []
+        self.primary_syns: tuple[Segment, ...] = ()
         self.primary_syn_ack: Position | None = None
         self.secondary_syn: Segment | None = None
         """A SYN of the secondary that waits for the primary's."""
         self.secondary_syn_ack: Position | None = None
         self.syn_matched = False
+        # What the newest SYN of either side offers; forgotten when something follows it.
+        self.primary_options: SynOptions | None = None
+        self.secondary_options: SynOptions | None = None
         self.primary_followed = False
         self.secondary_followed = False
 
@@ -71,6 +81,7 @@ class TcpConnection(Streams):
         else:
             if not self.primary_followed:
                 self.primary_followed = True
+                self.primary_options = self.secondary_options = None
                 self._choose_isn(segment.start)
             self._primary_octets(segment)
 
@@ -88,8 +99,6 @@ class TcpConnection(Streams):
             self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
-        if not self.ethernet and self.ledger.settings.forward:
-            self.ethernet = ethernet_header(packet)
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
         segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:
@@ -117,16 +126,18 @@ class TcpConnection(Streams):
             self.primary_syn_ack = segment.ack
             self.primary_end = segment.end
             self.near = segment.start
+            self.primary_options = segment.syn_options()
             if self.syn_matched:
                 self._begin(segment.start)
+                self._compare_options(segment, None)
         if self.syn_matched:
             self.ledger.counters.retransmissions += 1
             self._verified_syn(segment)
             return
         segment.retain()
-        if not self.ledger.hold(segment):
+        if not self.ledger.hold_syn(segment, self):
             return
-        self.primary_syns.append(segment)
+        self.primary_syns = (*self.primary_syns, segment)
         if self.secondary_syn is not None:
             self._match_syns()
         elif self.resets is not None and self.resets.secondary:
@@ -136,11 +147,9 @@ class TcpConnection(Streams):
         self.floor.windows.note_secondary_syn(segment)
         repeated = self.syn_matched or self.secondary_isn is not None
         if self.secondary_isn is None or not self.secondary_followed:
-            self.secondary_isn = serial_at(segment.start)
-            self.secondary_syn_ack = segment.ack
+            self._note_secondary_syn(segment)
         if repeated:
-            if self.syn_matched and segment.flags & ACK:
-                self._secondary_repeats(segment)
+            self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         segment.retain()
@@ -149,19 +158,64 @@ class TcpConnection(Streams):
             self._match_syns()
         elif self.resets is not None and self.resets.held:
             self._diverge_control(segment.start, "the primary refused the connection")
-        else:
-            self.ledger.keep(segment)
+        elif not self.ledger.keep_syn(segment, self):
+            self._forget_secondary_syn()
+
+    def _note_secondary_syn(self, segment: Segment) -> None:
+        number = serial_at(segment.start)
+        # With the primary's number, or again with its own, it is one that was seen before.
+        if number != self.secondary_isn and segment.start not in self.primary_isns:
+            self.secondary_options = segment.syn_options()
+            if self.syn_matched:
+                self._compare_options(None, segment)
+        self.secondary_isn = number
+        self.secondary_syn_ack = segment.ack
 
     def _match_syns(self) -> None:
         """Both sides sent their SYN: they are the same octet, whatever their numbers."""
-        assert self.secondary_syn is not None
+        syn, self.secondary_syn = self.secondary_syn, None
+        assert syn is not None
+        self.ledger.syn_is_decided(syn)
         self.syn_matched = True
         self._begin(self.primary_isns[-1])
-        self._place_secondary_syn_data(self.secondary_syn)
-        self.secondary_syn = None
-        syns, self.primary_syns = self.primary_syns, []
-        for segment in syns:
+        self._compare_options(self.primary_syns[-1] if self.primary_syns else None, syn)
+        if not self.syn_matched:
+            self.ledger.throw_away(syn)
+            return
+        self._place_secondary_syn_data(syn)
+        for segment in self._take_primary_syns():
             self._verified_syn(segment)
+
+    def _take_primary_syns(self) -> tuple[Segment, ...]:
+        syns, self.primary_syns = self.primary_syns, ()
+        for segment in syns:
+            self.ledger.syn_is_decided(segment)
+        return syns
+
+    def give_up(self) -> None:
+        """Forget the SYNs that wait, to make room: a guest without an answer sends its SYN again."""
+        for segment in self._take_primary_syns():
+            self.ledger.give_up_syn(segment)
+        if self.secondary_syn is not None:
+            self.ledger.give_up_syn(self.secondary_syn)
+            self.secondary_syn = self.secondary_isn = None
+
+    def _compare_options(self, primary: Segment | None, secondary: Segment | None) -> None:
+        """SYNs with different offers do not match: after a failover the client would be held to the other one."""
+        ours, theirs = self.primary_options, self.secondary_options
+        if ours is None or theirs is None or ours == theirs:
+            return
+        self.syn_matched = False
+        self._diverge(
+            Divergence(
+                Reason.OPTIONS,
+                self.flow,
+                f"the primary's SYN offers {ours}, the secondary's {theirs}",
+                serial_at(self.primary_isns[-1]),
+                primary_packet=None if primary is None else primary.packet(),
+                secondary_packet=None if secondary is None else secondary.packet(),
+            )
+        )
 
     def _begin(self, isn: Position) -> None:
         self.origin = self.near = isn
@@ -183,7 +237,7 @@ class TcpConnection(Streams):
 
     def _choose_isn(self, start: Position) -> None:
         """With SYN cookies several SYNs may be out: the first segment behind tells which one counts."""
-        if len(self.primary_isns) > 1 and self.syn_matched:
+        if len(self.primary_isns) > 1 and self.cursor is not None:
             isn = min(self.primary_isns, key=lambda isn: abs(start - isn - 1))
             self._begin(isn)
             self.primary_end = Position(isn + 1)
@@ -211,6 +265,22 @@ class TcpConnection(Streams):
         if self.unsynchronised:
             return False
         return other_opened or not (self.primary_followed or self.secondary_followed)
+
+    def is_this_opening(self, syn: TcpPacket) -> bool:
+        """Whether a SYN of one side answers the same SYN of the client as the other side's did here."""
+        ack = self._syn_ack
+        return ack is not None and bool(syn.flags & ACK) and syn.acknowledgment == serial_at(ack)
+
+    def is_another_opening(self, syn: TcpPacket) -> bool:
+        """Whether it answers another one: the two ACKs of one opening differ by data in the client's SYN at most."""
+        ack = self._syn_ack
+        if ack is None or not syn.flags & ACK:
+            return False
+        return abs(position_near(syn.acknowledgment, ack) - ack) > _MOST_SYN_DATA
+
+    @property
+    def _syn_ack(self) -> Position | None:
+        return self.primary_syn_ack if self.primary_syn_ack is not None else self.secondary_syn_ack
 
     # Resets.
 
@@ -241,7 +311,7 @@ class TcpConnection(Streams):
             self.ledger.release(reset)
         if resets.conflict:
             self._diverge_control(segment.start, "both sides reset the connection, at different numbers")
-        elif not freed and self.primary_isns and self.secondary_isn is None:
+        elif not freed and self.primary_isns and self.secondary_isn is None and not self.secondary_followed:
             self._diverge_control(self.primary_isns[-1], "the secondary refused the connection")
         elif self._secondary_reset_passed():
             self._diverge_control(segment.start, "only the secondary resets the connection")
@@ -256,12 +326,11 @@ class TcpConnection(Streams):
     def renew(self, synchronised: bool) -> None:
         """A checkpoint is done. `synchronised`: the secondary now is the primary."""
         self.epoch = self.ledger.epoch
-        if not synchronised and self.floor.lost_input():
-            self.unsynchronised = self.ledger.settings.pass_unsynchronised
+        if not synchronised and self.floor.lost_input() and self.ledger.settings.pass_unsynchronised:
+            self.mark_unsynchronised()
         resets = self.resets.take_held() if self.resets is not None else []
-        for segment in self.take_held([*self.primary_syns, *resets]):
+        for segment in self.take_held([*self._take_primary_syns(), *resets]):
             self.ledger.release(segment)
-        self.primary_syns.clear()
         self._forget_secondary_syn()
         self.go_on_from_primary_end()
         self.syn_matched = bool(self.primary_isns)
@@ -272,13 +341,20 @@ class TcpConnection(Streams):
         self.secondary_followed = self.primary_followed
         self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None
         self.secondary_syn_ack = self.primary_syn_ack
+        self.secondary_options = self.primary_options
         self.floor.synchronise()
         self.secondary_end = self.primary_end
         self.unsynchronised = False
+        self.ledger.unsynchronised.discard(self)
+
+    def mark_unsynchronised(self) -> None:
+        self.unsynchronised = True
+        self.ledger.unsynchronised.add(self)
 
     def _forget_secondary_syn(self) -> None:
         """A SYN of the secondary that the primary's has not met matches nothing any more."""
         if self.secondary_syn is not None:
+            self.ledger.syn_is_decided(self.secondary_syn)
             self.ledger.throw_away(self.secondary_syn)
             self.secondary_syn = self.secondary_isn = None
 

@@ -1,6 +1,7 @@
 """TCP options: where the numbers stand that belong to one replica alone.
 
-Formats: RFC 9293 §3.1 (the list itself), RFC 7323 §3.2 (timestamps), RFC 2018 §3 (SACK).
+Formats: RFC 9293 §3.1 (the list itself), §3.7.1 (MSS), RFC 7323 §2 (window scale), §3.2 (timestamps),
+RFC 2018 §2 and §3 (SACK).
 A list that breaks off (an option without a length, with a length below two, or longer
 than the header) is read up to there, as receivers do, and `malformed` says so.
 """
@@ -12,7 +13,7 @@ from functools import lru_cache
 
 from colo_bridge.wire.packet import Buffer
 
-_END, _NOP, _WINDOW_SCALE, _SACK, _TIMESTAMPS = 0, 1, 3, 5, 8
+_END, _NOP, _SEGMENT_SIZE, _WINDOW_SCALE, _SACK_PERMITTED, _SACK, _TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 _LARGEST_SCALE = 14
 _TIMESTAMPS_LENGTH = 10
 
@@ -76,13 +77,44 @@ def _read_slowly(buffer: Buffer, at: int, end: int) -> Options:
     return Options(tuple(timestamps), tuple(sack_edges))
 
 
-def window_scale(buffer: Buffer, at: int, end: int) -> int:
-    """The shift count among the options of a SYN in `buffer[at:end]`; 0 without one (RFC 7323 §2)."""
+@dataclass(frozen=True, slots=True)
+class SynOptions:
+    """What a SYN offers for the whole connection; None or False: nothing."""
+
+    segment_size: int | None = None
+    window_scale: int | None = None
+    selective_acknowledgments: bool = False
+    timestamps: bool = False
+
+    def __str__(self) -> str:
+        offers = (
+            "" if self.segment_size is None else f"MSS {self.segment_size}",
+            "" if self.window_scale is None else f"window scale {self.window_scale}",
+            "SACK" if self.selective_acknowledgments else "",
+            "timestamps" if self.timestamps else "",
+        )
+        return ", ".join(offer for offer in offers if offer) or "nothing"
+
+
+def read_syn_options(buffer: Buffer, at: int, end: int) -> SynOptions:
+    """Read the options of a SYN in `buffer[at:end]`, of each kind the last; never raises."""
+    segment_size = scale = None
+    sack = timestamps = False
     while at < end and buffer[at] != _END and (length := _length(buffer, at, end)):
-        if buffer[at] == _WINDOW_SCALE and length == 3:
-            return min(buffer[at + 2], _LARGEST_SCALE)
+        kind = buffer[at]
+        if kind == _SEGMENT_SIZE and length == 4:
+            segment_size = buffer[at + 2] << 8 | buffer[at + 3]
+        elif kind == _WINDOW_SCALE and length == 3:
+            scale = min(buffer[at + 2], _LARGEST_SCALE)
+        sack = sack or (kind == _SACK_PERMITTED and length == 2)
+        timestamps = timestamps or (kind == _TIMESTAMPS and length == _TIMESTAMPS_LENGTH)
         at += length
-    return 0
+    return SynOptions(segment_size, scale, sack, timestamps)
+
+
+def window_scale(buffer: Buffer, at: int, end: int) -> int:
+    """The shift count among the options of a SYN in `buffer[at:end]`; 0 without one."""
+    return read_syn_options(buffer, at, end).window_scale or 0
 
 
 def _length(buffer: Buffer, at: int, end: int) -> int:

@@ -5,7 +5,7 @@
     P b  1+10     ack 0  =>            ten octets from number 1
     S    1+10!4   ack 0  => !content   the octet numbered 4 is another one: a divergence
 
-A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT] ['TEXT'] => OUTCOME`.
+A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION…] [@PORT] ['TEXT'] => OUTCOME`.
 
 - Numbers count from the ISN (of the client for `ack`), which `Playbook` is given, so that one
   playbook can be played anywhere in the number space.  The secondary's SYN has an ISN of its own.
@@ -14,6 +14,7 @@ A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [@PORT]
 - FORM: `v6` IPv6 instead of IPv4; `routed` behind a source route; `vlan N` a tag, the outermost first; `[8:16]` only
   these bytes of what IP carries, as a fragment, the last one as `[8:]` or `[8:16.]`; `#N` the identification of the
   fragmented packet.
+- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps) or `cookie N` (Fast Open).
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `!reason` divergences.  Nothing else may happen.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import struct
 from dataclasses import dataclass, field
 
 from colo_bridge.compare.comparator import Comparator
@@ -38,6 +40,12 @@ _PART = re.compile(r"\[(\d+):(\d*)(\.?)\]")
 _KINDS = ("udp", "icmp", "igmp", "cut", "arp", "neighbour")
 _SOURCE_ROUTE = bytes((131, 7, 4, 10, 0, 0, 7, 0))
 _ROUTE = (forms.ROUTING, forms.routing_header(1, "fd00::7"))
+_OPTIONS = {
+    "mss": packets.maximum_segment_size,
+    "scale": packets.window_scale,
+    "time": packets.timestamps,
+    "cookie": lambda number: struct.pack("!BBI", 34, 6, number),
+}
 _ETHERNET = packets.ethernet(b"").__len__()
 
 
@@ -65,6 +73,7 @@ class Line:
     window: int = 0xFFFF
     port: int = 5000
     text: bytes = b""
+    options: bytes = b""
     ipv6: bool = False
     routed: bool = False
     vlans: list[int] = field(default_factory=list)
@@ -87,6 +96,10 @@ def _read_word(line: Line, word: str, rest: list[str]) -> None:
         line.ack = int(rest.pop(0))
     elif word == "win":
         line.window = int(rest.pop(0))
+    elif word in _OPTIONS:
+        line.options += _OPTIONS[word](int(rest.pop(0)))
+    elif word == "sack":
+        line.options += packets.sack_permitted()
     elif word in _KINDS:
         line.kind = word
     elif word == "v6":
@@ -228,7 +241,7 @@ class Playbook:
             ack=None if line.ack is None else (self.client_isn + line.ack) & _MASK,
             flags=line.flags,
             payload=octets(line.start + syn, line.count, line.spoiled),
-            options=packets.window_scale(self.scale) if syn and self.scale is not None else b"",
+            options=line.options or (packets.window_scale(self.scale) if syn and self.scale is not None else b""),
             window=line.window,
             ip_options=_SOURCE_ROUTE if line.routed and not (line.ipv6 or self.ipv6) else b"",
         )

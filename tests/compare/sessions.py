@@ -23,13 +23,17 @@ _MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Octets [start, end) of one connection; a RST has none and stands at `start`."""
+    """Octets [start, end) of one connection; a RST has none and stands at `start`.
+
+    A keep-alive repeats an octet that is done with, as a byte of garbage.
+    """
 
     connection: int
     start: int
     end: int
     ack: int
     reset: bool = False
+    garbage: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class Connection:
     """Whether it ends with a RST instead of a FIN."""
     streams: dict[bool, bytes]
     """What the primary (True) and the secondary (False) send."""
+    port: int = 5000
 
     def ends(self, primary: bool) -> int:
         """The number behind the last byte: of the FIN or of the RST."""
@@ -69,7 +74,7 @@ class Session:
 def make(random: Random, equal: bool = True, connections: int = 3) -> Session:
     session = Session([], [], [])
     for index in range(connections):
-        connection = _connection(random, equal)
+        connection = make_connection(random, equal, 5000 + index)
         final_ack = random.randrange(1, 300)
         session.connections.append(connection)
         session.primary.append(transmit(random, connection, index, True, final_ack))
@@ -77,7 +82,7 @@ def make(random: Random, equal: bool = True, connections: int = 3) -> Session:
     return session
 
 
-def _connection(random: Random, equal: bool) -> Connection:
+def make_connection(random: Random, equal: bool, port: int) -> Connection:
     stream = random.randbytes(random.choice((1, 4, 30, 200)))
     return Connection(
         isn=_near_a_wrap(random, len(stream)),
@@ -86,6 +91,7 @@ def _connection(random: Random, equal: bool) -> Connection:
         opened=random.random() < 0.8,
         resets=random.random() < 0.3,
         streams={True: stream, False: stream if equal or random.random() < 0.3 else spoil(random, stream)},
+        port=port,
     )
 
 
@@ -153,12 +159,14 @@ def ipv4(connection: Connection, packet: Packet, primary: bool, bytes_of: bool |
     """The packet on the wire; `bytes_of` says whose stream its payload is taken from."""
     side = primary if bytes_of is None else bytes_of
     stream, fin_at = connection.streams[side], connection.ends(side)
-    flags = ACK | SYN * (packet.start == 0 and packet.end > 0) | RST * packet.reset
-    flags |= FIN * (packet.start < packet.end == fin_at + 1)
+    flags = ACK | SYN * (packet.start == 0 and packet.end > 0 and not packet.garbage) | RST * packet.reset
+    flags |= FIN * (packet.start < packet.end == fin_at + 1 and not packet.garbage)
     payload = stream[max(packet.start, 1) - 1 : min(packet.end, fin_at) - 1] if packet.end > 1 else b""
+    if packet.garbage:
+        payload = b"?" * (packet.end - packet.start)
     isn = connection.secondary_isn if flags & SYN and not primary else connection.isn
     header = _HEADER.pack(
-        *(0x45, 0, 40 + len(payload), 0, 0, 64, 6, 0, _GUEST, _CLIENT, 80, 5000 + packet.connection),
+        *(0x45, 0, 40 + len(payload), 0, 0, 64, 6, 0, _GUEST, _CLIENT, 80, connection.port),
         *((isn + packet.start) & _MASK, (connection.client_isn + packet.ack) & _MASK, 5 << 12 | flags, 0, 0, 0),
     )
     return bytearray(header + payload)
@@ -211,8 +219,9 @@ class Watch:
     def secondary(self, packet: Packet, bytes_of: bool = False) -> None:
         account = self.accounts[packet.connection]
         stream = self.session.connections[packet.connection].streams[bytes_of]
-        for number in range(packet.start, packet.end):
-            account.sent.setdefault(number, set()).add(_octet(stream, number))
+        if not packet.garbage:
+            for number in range(packet.start, packet.end):
+                account.sent.setdefault(number, set()).add(_octet(stream, number))
         account.floor = max(account.floor or 0, packet.ack)
         if packet.reset:
             account.resets.add(packet.start)
@@ -239,7 +248,8 @@ class Watch:
             self.released.append(token)
         self.dropped += comparator.dropped
         for divergence in comparator.divergences:
-            index = int.from_bytes(divergence.flow[10:12], "big") - 5000
+            port = int.from_bytes(divergence.flow[10:12], "big")
+            index = next(at for at, each in enumerate(self.session.connections) if each.port == port)
             isn = self.session.connections[index].isn
             at = None if divergence.sequence is None else (divergence.sequence - isn) & _MASK
             self.divergences.append((divergence.reason, index, at))
@@ -260,6 +270,7 @@ class Watch:
         stream = self.session.connections[packet.connection].streams[True]
         for number in range(packet.start, packet.end):
             equal = number < account.base or number in account.verified
+            assert not packet.garbage or equal, f"a keep-alive ahead of the comparison: {packet}"
             assert equal or _octet(stream, number) in account.sent.get(number, ()), f"unequal at {number}: {packet}"
         account.verified.update(range(packet.start, packet.end))
 
@@ -312,10 +323,10 @@ def play(random: Random, watch: Watch, session: Session, checkpoints: float = 0.
             watch.checkpoint(synchronised)
             if synchronised:
                 copies = True
-                secondary = [_goes_on(random, watch, session, index) for index in range(len(secondary))]
+                secondary = [goes_on(random, watch, session, index) for index in range(len(secondary))]
 
 
-def _goes_on(random: Random, watch: Watch, session: Session, index: int) -> list[Packet]:
+def goes_on(random: Random, watch: Watch, session: Session, index: int) -> list[Packet]:
     """What a secondary that has become a copy of the primary still sends."""
     connection, account = session.connections[index], watch.accounts[index]
     packets = session.primary[index]

@@ -253,3 +253,58 @@ def test_a_second_version_of_what_diverged_is_thrown_away(at: int) -> None:
         S   1+10 ack 1      =>
     """
     )
+
+
+def test_a_secondary_that_lags_by_a_connection_answers_the_one_in_between() -> None:
+    """A checkpoint that copies nothing let the primary run ahead: its third SYN is not what the second is equal to."""
+    play(
+        OPENING
+        + """
+        P b 1+10 ack 1          =>
+        P c SA 90000 ack 700000 =>
+        tick 4                  => !timeout
+        checkpoint              => b c
+        P d 90001+5 ack 700000  =>
+        checkpoint              => d
+        P e SA 50000 ack 900000 =>
+        S   SA 90000 ack 700000 =>
+        S   90001+5 ack 700000  =>
+        S   SA 50000 ack 900000 => e
+        P f 50001+5 ack 900000  =>
+        S   50001+5 ack 900000  => f
+    """
+    )
+
+
+@pytest.mark.parametrize("first", ["S", "P a"])
+def test_two_openings_that_either_side_answers_in_turn(first: str) -> None:
+    """A client that has no answer tries again with another number."""
+    second = "S" if first == "P a" else "P a"
+    after = {"P a": ("P b", "S"), "S": ("S", "P b")}[first]
+    book = Playbook().run(f"{first} SA 0 ack 1 => \n {after[0]} SA 5000 ack 900000 =>")
+    book.run(f"{second} SA 0 ack 1 =>")
+    book.run(f"{after[1]} SA 5000 ack 900000 => b")
+
+
+def test_an_answer_to_data_in_the_clients_syn_is_the_same_opening() -> None:
+    """Fast Open: one replica took the data, the other not."""
+    play(
+        OPENING
+        + """
+        P b SA 90000 ack 700000 =>
+        S   SA 90000 ack 700500 => b
+    """
+    )
+
+
+def test_a_reset_of_a_secondary_whose_syn_a_checkpoint_forgot_is_no_refusal() -> None:
+    play("""
+        S   SA 0 ack 1 =>
+        checkpoint     =>
+        P a SA 0 ack 1 =>
+        checkpoint     => a
+        S   1+5 ack 1  =>
+        P b 1+5 ack 1  => b
+        P c R 6        =>
+        S   R 6        => c
+    """)

@@ -178,6 +178,81 @@ def test_among_equals_the_longest_idle_goes_first() -> None:
     assert book["connections_evicted"] == 2
 
 
+def half_open(settings: Settings, side: str) -> Playbook:
+    """Two connections, in each of which one side's SYN waits for the other's."""
+    book = Playbook(settings=settings)
+    token = "a" if side == "P" else ""
+    return book.run(f"""
+        {side} {token} SA 0 ack 1 @1 =>
+        {side} {token} SA 0 ack 1 @2 =>
+    """)
+
+
+def test_syns_get_half_of_the_room() -> None:
+    book = half_open(Settings(held_packets=4), "P").run("""
+        P x SA 0 ack 1 @3 => -x
+        P y 1+10 ack 1 @4 =>
+        S   SA 0 ack 1 @1 => a
+        P z SA 0 ack 1 @3 =>
+    """)
+    assert (book["held_limit_drops"], book["half_open_drops"]) == (1, 0)
+    book = half_open(Settings(secondary_packets=4), "S").run("""
+        S   SA 0 ack 1 @3 =>
+        S   1+10 ack 1 @4 =>
+        P a SA 0 ack 1 @1 => a
+        P y 1+10 ack 1 @4 => y
+        P c SA 0 ack 1 @3 =>
+    """)
+    assert (book["secondary_limit_drops"], book["half_open_drops"]) == (1, 0)
+
+
+def test_a_syn_that_waits_for_a_second_makes_room_for_a_newer_one() -> None:
+    book = half_open(Settings(held_packets=4), "P").run("""
+        tick 1.1          =>
+        P x SA 0 ack 1 @3 => -a
+        S   SA 0 ack 1 @2 => a
+        S   SA 0 ack 1 @1 =>
+        P a SA 0 ack 1 @1 => a
+    """)
+    assert (book["held_limit_drops"], book["half_open_drops"]) == (0, 1)
+    book = half_open(Settings(secondary_packets=4), "S").run("""
+        tick 1.1          =>
+        S   SA 0 ack 1 @3 =>
+        P x SA 0 ack 1 @3 => x
+        P a SA 0 ack 1 @1 =>
+        S   SA 0 ack 1 @1 => a
+    """)
+    assert (book["secondary_limit_drops"], book["half_open_drops"]) == (0, 1)
+
+
+def test_a_half_open_connection_whose_syn_waits_goes_before_an_open_one() -> None:
+    book = Playbook(settings=Settings(connections=2)).run("""
+        P a SA 0 ack 1 @1 =>
+        S   SA 0 ack 1 @1 => a
+        P b 1+5 ack 1 @1  =>
+        S   1+5 ack 1 @1  => b
+        P c SA 0 ack 1 @2 =>
+        tick 1.1          =>
+        P d SA 0 ack 1 @3 => -c
+        S   SA 0 ack 1 @3 => d
+        P e 1+5 ack 1 @1  => e
+    """)
+    assert (book["connections_now"], book["connections_evicted"], book["half_open_drops"]) == (2, 1, 1)
+
+
+def test_a_connection_in_which_more_than_a_syn_waits_does_not_go() -> None:
+    """Its half-open successor on the same ports does; the new flow finds no room."""
+    Playbook(settings=Settings(connections=1)).run("""
+        P a SA 0 ack 1      =>
+        S   SA 0 ack 1      => a
+        P b 1+5 ack 1       =>
+        P c SA 9000 ack 70  =>
+        tick 1.1            =>
+        P d SA 0 ack 1 @3   => -c -d
+        S   1+5 ack 1       => b
+    """)
+
+
 def test_a_flood_of_syns_keeps_the_table_bounded() -> None:
     book = Playbook(settings=Settings(connections=64)).run("P a 1+10 ack 1 =>")
     for port in range(10_000, 10_500):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from colo_bridge.compare.decisions import Reason
+from colo_bridge.compare.settings import Settings
 from tests.compare.playbook import Playbook, octet, play
 
 OPENING = """
@@ -303,3 +304,29 @@ def test_retransmissions_in_a_gap_of_the_secondary_are_thrown_away_with_the_rest
         P b 1+10 ack 1 => b
     """)
     assert book["secondary_packets_now"] == 0
+
+
+def test_queues_of_any_length() -> None:
+    """In order, out of order, on both sides; the longest are kept in another way."""
+    for count in (3, 300, 700):
+        book = Playbook().run(OPENING)
+        order = [*range(0, count, 2), *range(1, count, 2)]
+        for at in order:
+            book.run(f"P p{at} {1 + 4 * at}+4 ack 1 =>")
+        book.run(f"S 3+{4 * count - 2} ack 1 =>")
+        book.run("S 1+2 ack 1 => " + " ".join(f"p{at}" for at in range(count)))
+        for at in order:
+            book.run(f"S {1 + 4 * (count + at)}+4 ack 1 =>")
+        book.run(f"P q {1 + 4 * count}+{4 * count} ack 1 => q")
+        assert book["held_packets_now"] == book["secondary_packets_now"] == 0
+
+
+def test_a_long_queue_that_finds_no_more_room_keeps_what_it_has() -> None:
+    book = Playbook(settings=Settings(held_packets=300, secondary_packets=300)).run(OPENING)
+    for at in range(300):
+        book.run(f"P p{at} {1 + 4 * at}+4 ack 1 =>")
+    book.run("""
+        P x 2001+4 ack 1 => -x
+        P y 3+4 ack 1    => -y
+    """)
+    book.run("S 1+1200 ack 1 => " + " ".join(f"p{at}" for at in range(300)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colo_bridge.wire.options import Options, TimestampsAt, read_options
+from colo_bridge.wire.options import Options, SynOptions, TimestampsAt, read_options, read_syn_options
 from tests import packets
 
 
@@ -78,3 +78,28 @@ def test_whatever_the_bytes_indexes_stay_inside(data):
     options = read_options(data, 0, len(data))
     for at in (*(place.echo for place in options.timestamps), *options.sack_edges):
         assert 0 <= at <= len(data) - 4
+
+
+def test_what_a_syn_offers():
+    options = packets.maximum_segment_size(1400) + packets.sack_permitted() + packets.timestamps(1)
+    options += packets.nop() + packets.window_scale(9)
+    offered = read_syn_options(bytes(54) + options, 54, 54 + len(options))
+    assert offered == SynOptions(1400, 9, True, True)
+    assert str(offered) == "MSS 1400, window scale 9, SACK, timestamps"
+    assert str(read_syn_options(b"", 0, 0)) == "nothing"
+
+
+def test_a_window_scale_above_fourteen_counts_as_fourteen():
+    assert read_syn_options(packets.window_scale(15), 0, 3).window_scale == 14
+
+
+@pytest.mark.parametrize("option", [b"\x02\x03\x05", b"\x03\x04\x07\x07", b"\x04\x03\x00", b"\x08\x02"])
+def test_options_of_a_wrong_length_offer_nothing(option):
+    assert read_syn_options(option, 0, len(option)) == SynOptions()
+
+
+@given(st.binary(max_size=40))
+def test_whatever_the_bytes_an_offer_is_read(data):
+    offered = read_syn_options(data, 0, len(data))
+    assert offered.segment_size is None or offered.segment_size <= 0xFFFF
+    assert offered.window_scale is None or offered.window_scale <= 14
