@@ -235,7 +235,7 @@ def _for_observation(config: Config) -> Config:
         return config
     return config.model_copy(
         update={
-            "compare": config.compare.model_copy(update={"uncompared": "pass", "unsynchronised": "pass"}),
+            "compare": config.compare.model_copy(update={"tagged": "pass", "unsynchronised": "pass"}),
             "queue": config.queue.model_copy(update={"bypass_when_dead": True, "accept_when_full": True}),
         }
     )

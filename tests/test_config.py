@@ -131,10 +131,10 @@ def test_a_wrong_passthrough_rule_is_named(keys, sentence):
 def test_to_observe_is_to_hold_nothing_whatever_else_is_set():
     text = (
         GOOD
-        + '[compare]\nmode = "observe"\nuncompared = "drop"\nunsynchronised = "hold"\n[queue]\naccept_when_full = false'
+        + '[compare]\nmode = "observe"\ntagged = "drop"\nunsynchronised = "hold"\n[queue]\naccept_when_full = false'
     )
     parsed = config.parse(text)
-    assert (parsed.compare.uncompared, parsed.compare.unsynchronised) == ("pass", "pass")
+    assert (parsed.compare.tagged, parsed.compare.unsynchronised) == ("pass", "pass")
     assert parsed.queue.bypass_when_dead
     assert parsed.queue.accept_when_full
 

@@ -22,6 +22,7 @@ from colo_bridge.compare.rule import PassthroughFlow, opener_of
 from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
 from colo_bridge.compare.tcp import TcpConnection
+from colo_bridge.wire.frame import ethernet_header
 from colo_bridge.wire.packet import SYN, CutShort, Datagram, Fragment, NotCompared, Parsed, TcpPacket
 
 
@@ -150,7 +151,7 @@ class Comparator:
         for owner in owners:
             if isinstance(owner, TcpConnection):
                 owner.cure(now - delay)
-                if owner.floor.owed is None:
+                if owner.floor.owes_nothing(now - self._settings.timeout):
                     self._ledger.owing.pop(owner, None)
 
     def checkpoint_done(self, synchronised: bool) -> None:
@@ -201,7 +202,10 @@ class Comparator:
 
     def _connection_of_secondary(self, flow: object, packet: TcpPacket, now: float) -> TcpConnection | None:
         tcp = self._tcp_flow(flow, packet, now)
-        return tcp.connection_of_secondary(packet) if tcp is not None else None
+        connection = tcp.connection_of_secondary(packet) if tcp is not None else None
+        if connection is not None and self._settings.forward and not connection.ethernet:
+            connection.ethernet = ethernet_header(packet)
+        return connection
 
     def _tcp_flow(self, flow: object, packet: TcpPacket, now: float) -> TcpFlow | None:
         """The flow, made if it is new; None: a rule leaves it out, or the table is full."""

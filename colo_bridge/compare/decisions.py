@@ -50,7 +50,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A packet of our own to the client: octets that both replicas sent, in a packet that may not leave as it is."""
+    """A packet of our own to the client: octets that both sent, of a packet of the primary that may not leave whole."""
 
     ethernet: bytes
     """The Ethernet header, tags included."""

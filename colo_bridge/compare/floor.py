@@ -14,7 +14,7 @@ from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
-from colo_bridge.wire.build import timestamps
+from colo_bridge.wire.build import is_plain, timestamps
 from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
 
@@ -125,6 +125,8 @@ class Floor:
             self._narrow(segment)
         elif segment.start < segment.end:
             return forwarding is not None and forwarding.forward_octets(segment)
+        elif not is_plain(segment.headers(), segment.tcp):
+            return False
         elif not newest:
             self.ledger.revise(segment, self.windows.narrowed(segment, floor))
         else:
@@ -151,6 +153,12 @@ class Floor:
         segment.retain_header()
         self.owed = segment
         self.ledger.owing[segment.owner] = None
+
+    def owes_nothing(self, since: float) -> bool:
+        """Nothing is owed, or what is so old that the client asks by itself (RFC 9293 §3.8.6.1)."""
+        if self.owed is not None and self.owed.arrived < since:
+            self.owed = None
+        return self.owed is None
 
     def note_told(self, segment: Segment) -> None:
         self._told_ack = self.lowered(segment)
@@ -209,13 +217,20 @@ class Floor:
             if self._fits_window(segment):
                 self._leave(segment)
                 if segment.start < segment.end and self.ledger.settings.forward:
-                    self.note_left(segment)
+                    self._note_left(segment)
             else:
                 without_window.append(segment)
         above[: len(reached)] = without_window
 
-    def note_left(self, segment: Segment) -> None:
-        """Remember the timestamp of what left, or is about to, ahead of something with octets that waits."""
+    def note_ahead(self, segment: Segment, cursor: Position | None) -> None:
+        """A segment leaves ahead of octets that wait, unless the floor holds it too.
+
+        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
+        """
+        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and self.reaches(segment):
+            self._note_left(segment)
+
+    def _note_left(self, segment: Segment) -> None:
         stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
         if stamps is None:
             return

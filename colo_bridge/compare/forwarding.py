@@ -33,7 +33,17 @@ class Forwarding:
         self._reached: dict[Segment, Position] = {}
         """How far each segment that straddles the cursor was forwarded."""
 
-    def forward_straddling(self, cursor: Position, before: float) -> None:
+    def act(self, before: float) -> None:
+        """Send whatever may be sent of what waits since before a time."""
+        streams = self._streams
+        repeated, streams.repeated = streams.repeated, None
+        if repeated is not None:
+            self._ask(repeated)
+        self._pay()
+        if streams.cursor is not None:
+            self._forward_straddling(streams.cursor, before)
+
+    def _forward_straddling(self, cursor: Position, before: float) -> None:
         """Forward the verified part of what waits since before a time, and what was verified since of such parts."""
         for segment in self._streams.unverified:
             if segment.start >= cursor:
@@ -70,7 +80,7 @@ class Forwarding:
         floor.windows.note_primary(segment)
         floor.owe(segment)
 
-    def pay(self) -> None:
+    def _pay(self) -> None:
         """Tell what is owed, as far as the floor and the secondary's window allow by now."""
         floor = self._streams.floor
         segment = floor.owed
@@ -89,7 +99,7 @@ class Forwarding:
             self._send(segment, cursor, b"", 0)
             self._streams.floor.note_told(segment)
 
-    def ask(self, repeated: Segment) -> None:
+    def _ask(self, repeated: Segment) -> None:
         """Make the client acknowledge once more: the secondary repeats what it has not heard the client acknowledge.
 
         An empty segment just below all that was verified is refused with an ACK, whatever the client has

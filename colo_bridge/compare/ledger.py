@@ -106,8 +106,9 @@ class Ledger:
         if type(token) is Tokens:
             token.released = False
             self.replaced += token.each
-        else:
-            self.replaced.append(token)
+            self.counters.replaced_packets += len(token.each)
+            return
+        self.replaced.append(token)
         self.counters.replaced_packets += 1
 
     def pass_on(self, token: Token, length: int) -> None:

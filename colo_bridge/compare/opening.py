@@ -83,8 +83,7 @@ class Opening(Streams):
         if self.secondary_isn is None or not self.secondary_followed:
             self._note_secondary_syn(segment)
         if repeated:
-            if self.syn_matched and segment.flags & ACK:
-                self._secondary_repeats(segment)
+            self._secondary_repeats(segment)
             self.ledger.throw_away(segment)
             return
         segment.retain()

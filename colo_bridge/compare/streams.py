@@ -29,7 +29,7 @@ from colo_bridge.compare.segment import (
     remove_newest,
     take_below,
 )
-from colo_bridge.wire.packet import FIN, TcpPacket
+from colo_bridge.wire.packet import ACK, FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
 
@@ -95,7 +95,7 @@ class Streams:
             self.primary_end = end
         if end == segment.start:
             if self.unverified:
-                self._note_ahead(segment)
+                self.floor.note_ahead(segment, self.cursor)
             self.floor.settle_pure(segment)
             return
         cursor = self.cursor
@@ -111,7 +111,7 @@ class Streams:
             unverified.append(segment)
         else:
             insert_in_order(unverified, segment)
-            self._note_ahead(segment)
+            self.floor.note_ahead(segment, self.cursor)
         if self.resets is not None and self._secondary_reset_passed():
             self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:
@@ -133,17 +133,8 @@ class Streams:
             return
         self.ledger.counters.retransmissions += 1
         if self.unverified:
-            self._note_ahead(segment)
+            self.floor.note_ahead(segment, self.cursor)
         self._settle(segment)
-
-    def _note_ahead(self, segment: Segment) -> None:
-        """A segment leaves ahead of octets that wait, unless the floor holds it too.
-
-        A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
-        """
-        cursor, floor = self.cursor, self.floor
-        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and floor.reaches(segment):
-            floor.note_left(segment)
 
     def _settle(self, segment: Segment) -> None:
         if self.forwarding is None:
@@ -193,7 +184,7 @@ class Streams:
 
     def _secondary_repeats(self, segment: Segment) -> None:
         """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
-        if self.ethernet:
+        if self.ethernet and segment.flags & ACK:
             segment.retain_header()
             self.repeated = segment
             self.ledger.owing[segment.owner] = None
@@ -347,17 +338,8 @@ class Streams:
         if self.ethernet and self.forwarding is None:
             self.forwarding = Forwarding(self)
         self.floor.lower(before, self.forwarding)
-        repeated, self.repeated = self.repeated, None
         if self.forwarding is not None and not self.diverged:
-            if repeated is not None:
-                self.forwarding.ask(repeated)
-            self.forwarding.pay()
-            if self.cursor is not None:
-                self.forwarding.forward_straddling(self.cursor, before)
-        owed = self.floor.owed
-        if owed is not None and owed.arrived < before - self.ledger.settings.timeout:
-            # Where the secondary has no room for so long, the client asks by itself (RFC 9293 §3.8.6.1).
-            self.floor.owed = None
+            self.forwarding.act(before)
 
     # Divergence, timeout and checkpoint.
 

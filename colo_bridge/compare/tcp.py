@@ -10,7 +10,6 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.opening import Opening
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
-from colo_bridge.wire.frame import ethernet_header
 from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
@@ -66,8 +65,6 @@ class TcpConnection(Opening):
             self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
-        if not self.ethernet and self.ledger.settings.forward:
-            self.ethernet = ethernet_header(packet)
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
         segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:

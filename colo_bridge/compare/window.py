@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 
 from colo_bridge.compare.segment import Segment
+from colo_bridge.wire.build import is_plain
 from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.options import window_scale
 from colo_bridge.wire.packet import SYN, TcpPacket
@@ -20,7 +21,6 @@ from colo_bridge.wire.serial import Position, serial_at
 
 _ONE_SEGMENT = 1_460
 _LARGEST = 0xFFFF
-_PLAIN_HEADERS = {4: 20, 6: 40}
 _WINDOW_AT = 14
 _WINDOW = struct.Struct("!H")
 _ACKNOWLEDGMENT = struct.Struct("!I")
@@ -45,7 +45,11 @@ class Windows:
 
     def note_primary(self, segment: Segment) -> None:
         """Work out the edge of a packet whose window may be made smaller."""
-        if self.primary_scale is not None and segment.ack is not None and _is_plain(segment):
+        if (
+            self.primary_scale is not None
+            and segment.ack is not None
+            and is_plain(segment.headers(), segment.tcp - segment.ip)
+        ):
             segment.edge = Position(segment.ack + (segment.window << self._shift(segment)))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
@@ -82,7 +86,7 @@ class Windows:
         return gain >= 2 * _ONE_SEGMENT or (gain > 0 and all_of_it) or told < _ONE_SEGMENT <= room
 
     def offered(self, segment: Segment, ack: Position) -> int:
-        """The window field that offers no more than both have, with an acknowledgment up to the segment's own."""
+        """The window field that, with an ACK not above the segment's own, offers no more than both have."""
         if self.primary_scale is None or segment.ack is None:
             return segment.window
         scale = self._shift(segment)
@@ -107,7 +111,3 @@ class Windows:
         _WINDOW.pack_into(packet, tcp + _WINDOW_AT, self.offered(segment, ack))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
-
-
-def _is_plain(segment: Segment) -> bool:
-    return segment.tcp - segment.ip == _PLAIN_HEADERS[(segment.header or segment.buffer)[segment.ip] >> 4]

@@ -60,6 +60,12 @@ def parse_ip(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Fragme
     return parse_ipv6(buffer, ip, end)
 
 
+def ethernet_header(packet: TcpPacket) -> bytes:
+    """The header, tags included, of the frame that a packet stands in; empty for a bare packet."""
+    header = ETHERNET_HEADER + tag_bytes(packet.connection)
+    return bytes(packet.buffer[packet.ip - header : packet.ip]) if packet.ip >= header else b""
+
+
 def parse_reassembled(datagram: bytes, header: bytes, body: bytes) -> TcpPacket | Datagram:
     """Parse the packet that fragments make, from its key, its header and the rest; raises MalformedPacket."""
     buffer = (rebuilt_ipv6 if header[0] >> 4 == 6 else rebuilt_ipv4)(header, body)
@@ -68,12 +74,6 @@ def parse_reassembled(datagram: bytes, header: bytes, body: bytes) -> TcpPacket 
     if isinstance(packet, Fragment | NotCompared):
         raise MalformedPacket("fragments of what must not be fragmented")
     return _with_tags(packet, tags_of(datagram))
-
-
-def ethernet_header(packet: TcpPacket) -> bytes:
-    """The header, tags included, of the frame that a packet stands in; empty for a bare packet."""
-    header = ETHERNET_HEADER + tag_bytes(packet.connection)
-    return bytes(packet.buffer[packet.ip - header : packet.ip]) if packet.ip >= header else b""
 
 
 def cut_short(buffer: Buffer, ip: int, end: int) -> CutShort:

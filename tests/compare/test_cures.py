@@ -8,8 +8,8 @@ from tests.packets import ethernet, read_tcp
 
 CURES = Settings(cure_after=0.010)
 OPENING = """
-    P a SA 0 ack 1 =>
-    S   SA 0 ack 1 => a
+    P a SA 0 ack 1 win 0 =>
+    S   SA 0 ack 1 win 0 => a
 """
 
 
@@ -95,15 +95,16 @@ def test_without_a_floor_nothing_is_lowered() -> None:
     """)
 
 
-def test_where_no_syn_was_seen_nothing_is_changed() -> None:
+def test_where_no_syn_was_seen_windows_stay() -> None:
     """The window scale is unknown."""
-    Playbook(settings=CURES).run("""
-        S   A 500 ack 1 win 10 =>
-        P a A 500 ack 50       =>
-        P b A 500 ack 60       =>
-        cure 0.100             =>
-        S   A 500 ack 60 win 1 => a b
+    book = Playbook(settings=CURES).run("""
+        S   A 500 ack 1 win 10  =>
+        P a A 500 ack 50 win 99 =>
+        P b A 500 ack 60        =>
+        cure 0.100              => ~a
+        S   A 500 ack 60 win 1  => b
     """)
+    assert left_as(book, "a") == (1, 99)
 
 
 def test_a_wider_window_than_the_secondarys_is_narrowed() -> None:

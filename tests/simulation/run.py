@@ -38,6 +38,8 @@ class Outcome:
     """Retransmission and persist timers that fired, at all ends."""
     longest_timer: float
     """Seconds of the longest of them."""
+    lost_input: bool
+    """The client will never send again what the secondary lacks: a checkpoint released its acknowledgement."""
     problems: tuple[str, ...]
     counters: dict[str, int]
 
@@ -133,9 +135,13 @@ class Native:
             self.longest_wait,
             sum(each.timeouts for each in ends),
             max(each.longest_timer for each in ends),
+            self._has_lost_input(),
             tuple(self.problems),
             self._counters(),
         )
+
+    def _has_lost_input(self) -> bool:
+        return any(application.endpoint.received < self.client.una for application in self.applications[1:])
 
     def _counters(self) -> dict[str, int]:
         return {}

@@ -78,13 +78,16 @@ def make(seed: int, loss: float = 0.0, checkpoints: str = "none") -> Scenario:
     stamps = random.random() < 0.8
     late = 0.01 if loss else 0.0
     paths = [Path(_delay(random), late, loss) for _ in range(5)]
-    primary, secondary = _stack(random, stamps), _stack(random, stamps)
+    primary = _stack(random, stamps)
+    # What two SYNs offer the client must be equal.
+    secondary = replace(_stack(random, stamps), scale=primary.scale)
     if random.random() < 0.3:
         secondary = replace(secondary, maximum=primary.maximum, offload=primary.offload, nagle=primary.nagle)
     within = random.choice((0.01, 0.05, 0.4))
     times = tuple(sorted(random.uniform(0.0005, within) for _ in range(random.randrange(1, 3))))
     spoiled = random.randrange(guest_script.sends) if checkpoints == "command" and random.random() < 0.5 else None
     client_stack = _stack(random, stamps)
+    client_stack = replace(client_stack, announced=client_stack.maximum)
     return Scenario(
         seed,
         kind,

@@ -25,7 +25,9 @@ class Stack:
 
     isn: int
     maximum: int = 1448
-    """Payload bytes of one segment."""
+    """Payload bytes of one segment, whatever more the peer takes."""
+    announced: int = 1448
+    """Payload bytes that the peer is told to put into one segment at most."""
     offload: int = 1
     """Segments that leave as one packet, at most."""
     window_segments: int = 10
@@ -236,7 +238,7 @@ class Endpoint:
             payload,
         )
         if flags & SYN:
-            segment.maximum, segment.scale = stack.maximum + 12 * stack.stamps, stack.scale
+            segment.maximum, segment.scale = stack.announced + 12 * stack.stamps, stack.scale
             segment.window = min(0xFFFF, stack.buffer)
         else:
             segment.window = min(0xFFFF, -(-max(0, self.offered - self.received) >> stack.scale))

@@ -3,6 +3,7 @@
 - A run stalls if anything diverges or is undelivered at the end, at the client or at either replica.
 - Where packets are lost, the compare timeout may fire if a stack's own retransmission timer (RFC 6298) has grown to
   the like of it: then the same run, with a patient comparator, must end by itself.
+- After a checkpoint that copied nothing, what it acknowledged to the client may be lost to the secondary for good.
 - Where nothing is lost, no wait is longer than the delayed ACKs of the stacks and the least RTO explain, or than it is
   natively.
 """
@@ -25,6 +26,7 @@ _LEAST_RTO = 0.2
 class Verdict(enum.Enum):
     FINE = "fine"
     EXPLAINED = "explained by a stack's own timer"
+    LOST_INPUT = "lost input to a checkpoint that copies nothing"
     LATE = "late"
     STALLED = "stalled"
 
@@ -33,6 +35,8 @@ def verify(seed: int, loss: float = LOSS, checkpoints: str = "none") -> Verdict:
     scenario = make(seed, loss, checkpoints)
     outcome = run.protected(scenario)
     if outcome.stalled:
+        if outcome.lost_input and checkpoints == "command":
+            return Verdict.LOST_INPUT
         patient = run.protected(scenario, _PATIENT)
         explained = not patient.stalled and patient.longest_timer > _LONG_TIMER
         return Verdict.EXPLAINED if explained else Verdict.STALLED
