@@ -300,6 +300,8 @@ class NicProtection:
         undiverted = set() if Family.IPV6 in self._families else {"ipv6"}
         tagged = {"vlan", "qinq"}
         primary = undiverted if self._config.compare.tagged == "pass" else undiverted | tagged
+        if self._config.compare.mode == "observe":
+            primary = set()
         return (self._nic.primary_port, primary), (self._nic.secondary_port, undiverted | tagged)
 
     def _mirror_detours(self) -> tuple[Detour, ...]:
