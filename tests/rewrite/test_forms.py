@@ -92,3 +92,29 @@ def test_two_sack_options_move_both():
     into = connection.client({"seq": 101, "ack": 2001, "options": sack((2100, 2200)) + nop(2) + sack((2300, 2400))})
     options = sack((5100, 5200)) + nop(2) + sack((5300, 5400))
     assert into == connection.frame(**TO_GUEST, seq=101, ack=5001, options=options)
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_what_is_repeated_or_out_of_order_moves_as_well(connection, stamped):
+    """The fast paths leave it to the slow one."""
+    out_options, expected_options = (timestamps(71, 901), timestamps(41, 901)) if stamped else (b"", b"")
+    for number in (0, 5, 5, 20, 0, 10):
+        out = connection.guest({"seq": 5001 + number, "ack": 101, "options": out_options, "payload": b"hello"})
+        expected = {"seq": 2001 + number, "ack": 101, "options": expected_options, "payload": b"hello"}
+        assert out == connection.frame(**TO_CLIENT, **expected)
+
+
+def test_a_header_as_long_as_one_with_sack_blocks_is_no_proof():
+    connection = Connection("IPv4", "full")
+    options = {moved: timestamps(902, 41 + moved) + nop(12) for moved in (0, 30)}
+    into = connection.client({"seq": 101, "ack": 2001, "options": options[0]})
+    assert into == connection.frame(**TO_GUEST, seq=101, ack=5001, options=options[30])
+
+
+def test_a_packet_shorter_than_its_sack_blocks_is_malformed():
+    connection = Connection("IPv4", "full")
+    frame = connection.frame(**TO_GUEST, seq=101, ack=2001, options=timestamps(902, 41) + nop(2) + sack((1, 2)))
+    for length in range(54, len(frame)):
+        assert not connection.rewriter.ingress(frame[:length], 0, length, False, 0.0)
+    frame[16:18] = (len(frame) - 14 - 8).to_bytes(2, "big")
+    assert not connection.rewriter.ingress(frame, 0, len(frame), False, 0.0)
