@@ -20,13 +20,13 @@ class Owner(Protocol):
         """What a packet of this flow has been waiting for, as a divergence of reason TIMEOUT."""
 
 
-class HalfOpen(Protocol):
-    """A connection of which only SYNs wait."""
+class Connection(Protocol):
+    """A TCP connection, as far as the books care."""
 
     flow: bytes
 
     def give_up(self) -> None:
-        """Forget the SYNs: their senders repeat them."""
+        """Forget the SYNs that wait without their equal, to make room."""
 
 
 class Item:
