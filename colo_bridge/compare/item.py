@@ -20,8 +20,8 @@ class Owner(Protocol):
         """What a packet of this flow has been waiting for, as a divergence of reason TIMEOUT."""
 
 
-class Connection(Protocol):
-    """A TCP connection, as far as the books care."""
+class HalfOpen(Protocol):
+    """A TCP connection, as far as it is of interest while its SYNs wait."""
 
     flow: bytes
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from weakref import WeakSet
 
 from colo_bridge.compare.decisions import Counters, Divergence
-from colo_bridge.compare.item import Connection, Item, Token
+from colo_bridge.compare.item import HalfOpen, Item, Token
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
 
@@ -52,10 +52,10 @@ class Ledger:
         self.waiting: dict[Item, None] = {}
         self.waiting_bytes = 0
         # Those among `held` and `waiting` that are SYNs without their equal, and whose they are.
-        self.held_syns: dict[Item, Connection] = {}
-        self.waiting_syns: dict[Item, Connection] = {}
+        self.held_syns: dict[Item, HalfOpen] = {}
+        self.waiting_syns: dict[Item, HalfOpen] = {}
         # Connections that are not compared; each leaves with the last that refers to it.
-        self.unsynchronised: WeakSet[Connection] = WeakSet()
+        self.unsynchronised: WeakSet[HalfOpen] = WeakSet()
         self.latched = False
         self.epoch = 0
         self.synchronised_epoch = 0
@@ -102,7 +102,7 @@ class Ledger:
         counters.held_bytes_most = max(counters.held_bytes_most, held_bytes)
         return True
 
-    def hold_syn(self, syn: Item, connection: Connection) -> bool:
+    def hold_syn(self, syn: Item, connection: HalfOpen) -> bool:
         """Keep a SYN waiting for the secondary's; False: there was no room, and it was dropped instead."""
         if len(self.held_syns) >= max(1, self.settings.held_packets // 2) and not _give_up_oldest(
             self.held_syns, syn.arrived
@@ -133,7 +133,7 @@ class Ledger:
         self.waiting_bytes = waiting_bytes
         return True
 
-    def keep_syn(self, syn: Item, connection: Connection) -> bool:
+    def keep_syn(self, syn: Item, connection: HalfOpen) -> bool:
         """Remember a SYN until the primary's comes; False: there is no room."""
         if len(self.waiting_syns) >= max(1, self.settings.secondary_packets // 2) and not _give_up_oldest(
             self.waiting_syns, syn.arrived
@@ -219,7 +219,7 @@ class Ledger:
         self.latched = False
 
 
-def _give_up_oldest(syns: dict[Item, Connection], now: float) -> bool:
+def _give_up_oldest(syns: dict[Item, HalfOpen], now: float) -> bool:
     """Forget the half-open connection that waits the longest, if that is long enough."""
     oldest = next(iter(syns), None)
     if oldest is None or now - oldest.arrived < _SYN_PATIENCE:
