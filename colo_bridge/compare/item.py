@@ -33,12 +33,12 @@ class Owner(Protocol):
 
 
 class HalfOpen(Protocol):
-    """A connection of which only SYNs wait."""
+    """A TCP connection, as far as it is of interest while its SYNs wait."""
 
     flow: bytes
 
     def give_up(self) -> None:
-        """Forget the SYNs: their senders repeat them."""
+        """Forget the SYNs that wait without their equal, to make room."""
 
 
 class Item:

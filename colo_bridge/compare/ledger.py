@@ -61,6 +61,7 @@ class Ledger:
         # Those among `held` and `waiting` that are SYNs without their equal, and whose they are.
         self.held_syns: dict[Item, HalfOpen] = {}
         self.waiting_syns: dict[Item, HalfOpen] = {}
+        # Connections that are not compared; each leaves with the last that refers to it.
         self.unsynchronised: WeakSet[HalfOpen] = WeakSet()
         self.latched = False
         self.epoch = 0
@@ -232,7 +233,7 @@ class Ledger:
         self.waiting_syns.pop(syn, None)
 
     def give_up_half_open(self, now: float) -> bytes | None:
-        """The flow of the connection of which SYNs wait for the longest, and not any more; None: none is old enough."""
+        """The flow whose SYN waited the longest, which now is forgotten; None: none has waited long enough."""
         for syns in (self.held_syns, self.waiting_syns):
             oldest = next(iter(syns.values()), None)
             if oldest is not None and _give_up_oldest(syns, now):

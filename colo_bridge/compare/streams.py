@@ -123,7 +123,7 @@ class Streams:
         segment.retain()
         if not self.ledger.hold(segment):
             remove_newest(self.unverified, segment)
-        elif len(self.unverified) == LONG:
+        elif len(self.unverified) == LONG and isinstance(self.unverified, list):
             self.unverified = deque(self.unverified)
 
     def _primary_repeats(self, segment: Segment) -> None:
@@ -193,7 +193,7 @@ class Streams:
         segment.retain()
         if not self.ledger.keep(segment):
             remove_newest(self.uncompared, segment)
-        elif len(self.uncompared) == LONG:
+        elif len(self.uncompared) == LONG and isinstance(self.uncompared, list):
             self.uncompared = deque(self.uncompared)
 
     # The comparison.
