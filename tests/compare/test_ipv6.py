@@ -11,7 +11,7 @@ from tests.packets import ones_sum
 CURES = Settings(cure_after=0.010)
 HELD = """
     P a SA 0 ack 1           =>
-    S   SA 0 ack 1           => a
+    S   SA 0 ack 1 win 300   => a
     S   A 1 ack 40 win 300   =>
     P b {} A 1 ack 50        =>
     P c A 1 ack 90           =>
