@@ -14,6 +14,7 @@ from colo_bridge.daemon import datapath
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
+from tests import forms
 from tests.daemon.fakes import FakeQueue, FakeTap, close_all
 from tests.packets import arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
 
@@ -217,7 +218,7 @@ def test_a_malformed_frame_of_the_secondary_is_counted(rig: Rig, packet: bytes) 
     good = rig.primary(udp(payload=b"good"))
     assert rig.queue.accepted == good
     assert (rig.counters["malformed_primary"], rig.counters["malformed_secondary"]) == (0, 1)
-    assert (rig.counters["secondary_packets"], rig.counters["secondary_bytes"]) == (2, len(packet) + 14 + 20 + 12)
+    assert (rig.counters["secondary_packets"], rig.counters["secondary_bytes"]) == (2, len(packet) + 14 + 32)
 
 
 @pytest.mark.parametrize("length", [1, 13])
@@ -226,13 +227,10 @@ def test_less_than_an_ethernet_header_is_malformed(rig: Rig, length: int) -> Non
     assert rig.counters["malformed_secondary"] == 1
 
 
-TAGGED_THRICE = bytes.fromhex("000781000007810000070800") + bytes(60)
-
-
 def test_what_is_not_compared_is_thrown_away_from_the_secondary(rig: Rig) -> None:
-    rig.replica(arp(), ethernet(TAGGED_THRICE, 0x8100), ethernet(bytes(60), 0x88CC))
+    rig.replica(arp(), forms.neighbour(), forms.tagged(udp(payload=b"deep"), 1, 2, 3))
     assert rig.counters["thrown_away_packets"] == 3
-    assert rig.counters["not_ip_thrown_away"] == 2
+    assert (rig.counters["not_ip_thrown_away"], rig.counters["neighbour_thrown_away"]) == (1, 1)
     assert rig.secondary.sent == []
 
 

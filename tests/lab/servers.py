@@ -27,8 +27,8 @@ class _Handler(SimpleHTTPRequestHandler):
     def do_PUT(self) -> None:
         remaining = int(self.headers["Content-Length"])
         with Path(self.translate_path(self.path)).open("wb") as file:
-            while remaining:
-                remaining -= file.write(self.rfile.read(min(remaining, _CHUNK)))
+            while remaining and (piece := self.rfile.read(min(remaining, _CHUNK))):
+                remaining -= file.write(piece)
         self.send_response(201)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -245,7 +245,7 @@ def test_a_small_demo_is_as_expected(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_small_bench_has_the_promised_shape() -> None:
-    done = colo("lab", "bench", "--json", "--rounds", "1", "--megabytes", "20", "--turns", "200")
+    done = colo("lab", "bench", "--json", "--ipv6", "--rounds", "1", "--megabytes", "20", "--turns", "200")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [run["mode"] for run in result["runs"]] == ["native", "protected"]
