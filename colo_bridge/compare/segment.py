@@ -81,9 +81,7 @@ class Segment(Item):
         self.buffer = b""
 
     def syn_options(self) -> SynOptions:
-        """What this SYN offers."""
-        if self.header:
-            return read_syn_options(self.header, self.tcp + _TCP_HEADER, len(self.header))
+        """What this SYN offers; to be asked before `retain`."""
         return read_syn_options(self.buffer, self.tcp + _TCP_HEADER, self.offset)
 
     def headers(self) -> bytes:

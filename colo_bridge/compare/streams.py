@@ -280,8 +280,6 @@ class Streams:
 
     def _start_in_midstream(self) -> bool:
         """Without a SYN the cursor starts at the primary's lowest byte, once the secondary covers it."""
-        if self.primary_isns or self.secondary_isn is not None:
-            return False
         lowest = self.unverified[0].start
         if not any(theirs.start <= lowest < theirs.end for theirs in self.uncompared):
             return False

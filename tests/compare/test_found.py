@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from colo_bridge.compare import datagram
+from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.item import Item
+from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.settings import Settings
+from colo_bridge.errors import InternalError
 from tests.compare.playbook import Playbook, play
 
 OPENING = """
@@ -308,3 +312,46 @@ def test_a_reset_of_a_secondary_whose_syn_a_checkpoint_forgot_is_no_refusal() ->
         P c R 6        =>
         S   R 6        => c
     """)
+
+
+def test_streams_do_not_meet_before_their_syns_do() -> None:
+    """The checkpoint made forget the secondary's SYN; its data alone is no midstream of the primary's connection."""
+    play("""
+        S   SA 0 ack 1 =>
+        S   1+5 ack 1  =>
+        checkpoint     =>
+        P a SA 0 ack 1 =>
+        P b 1+5 ack 1  =>
+        S   1+5 ack 1  =>
+        checkpoint     => a b
+    """)
+
+
+def test_a_connection_diverges_once_between_checkpoints() -> None:
+    book = play(
+        OPENING
+        + """
+        P b 1+10 ack 1   =>
+        S   1+10!3 ack 1 => !content
+        P c R 11         =>
+        S   R 50         =>
+        checkpoint       => b c
+    """
+    )
+    assert book["divergences"] == 1
+
+
+def test_a_checkpoint_that_leaves_a_packet_undecided_is_a_fault_of_ours() -> None:
+    class Stubborn:
+        def renew(self, synchronised: bool, /) -> None:
+            """Decides nothing."""
+
+        def why_silent(self, item: Item) -> Divergence:
+            raise NotImplementedError
+
+    item = Item()
+    item.owner, item.token, item.length, item.arrived = Stubborn(), "a", 40, 0.0
+    ledger = Ledger(Settings())
+    ledger.hold(item)
+    with pytest.raises(InternalError):
+        ledger.renew(synchronised=True)

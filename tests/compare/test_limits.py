@@ -206,6 +206,32 @@ def test_syns_get_half_of_the_room() -> None:
     assert (book["secondary_limit_drops"], book["half_open_drops"]) == (1, 0)
 
 
+def test_a_syn_of_the_secondary_finds_no_room_behind_other_packets() -> None:
+    book = Playbook(settings=Settings(secondary_packets=2)).run("""
+        S   udp one       =>
+        S   udp two       =>
+        S   SA 0 ack 1 @3 =>
+        P a SA 0 ack 1 @3 =>
+        S   SA 0 ack 1 @3 => a
+    """)
+    assert book["secondary_limit_drops"] == 1
+
+
+def test_a_segment_that_found_no_room_is_not_missed_when_it_comes_again_in_pieces() -> None:
+    play(
+        OPENING
+        + """
+        P x udp other     =>
+        P b 1+20 ack 1    => -b
+        S   1+10 ack 1    =>
+        P c 1+10 ack 1    => c
+        S   11+10 ack 1   =>
+        P d 11+10 ack 1   => d
+    """,
+        settings=Settings(held_packets=1),
+    )
+
+
 def test_a_syn_that_waits_for_a_second_makes_room_for_a_newer_one() -> None:
     book = half_open(Settings(held_packets=4), "P").run("""
         tick 1.1          =>
