@@ -24,6 +24,7 @@ from colo_bridge.daemon.control import ControlServer
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
+from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
@@ -35,7 +36,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _CURE = 0.01
-"""Seconds after which, and between, looks for ACKs that the floor holds."""
+"""Seconds after which, and between, looks for what two healthy stacks might wait for."""
 _AGE = 1.0
 """Seconds between two looks for idle connections and reached limits."""
 _LIMIT_COUNTERS = ("held_limit_drops", "secondary_limit_drops", "connection_limit_drops", "connections_evicted")
@@ -60,7 +61,8 @@ class Service:
         self._guard = Guard([])
 
     def _data_path(self, protection: NicProtection) -> DataPath:
-        comparator = Comparator(_settings(self._config))
+        forward = protection.forward
+        comparator = Comparator(_settings(self._config, forward is not None))
         rewriter = Rewriter(_rewrite_limits(self._config))
         return DataPath(
             protection.queue,
@@ -70,6 +72,7 @@ class Service:
             rewriter,
             self,
             self._config.queue.busy_poll_us / 1e6,
+            Outlet(forward) if forward is not None else None,
         )
 
     # Life.
@@ -261,13 +264,14 @@ async def _first_end(stopped: asyncio.Event, helpers: list[asyncio.Future[None]]
         task.result()
 
 
-def _settings(config: Config) -> Settings:
+def _settings(config: Config, forward: bool) -> Settings:
     compare, limits = config.compare, config.limits
     return Settings(
         timeout=compare.timeout,
         pass_unsynchronised=compare.unsynchronised == "pass",
         pass_uncompared=compare.tagged == "pass",
         cure_after=_CURE,
+        forward=forward,
         held_packets=limits.held_packets,
         held_bytes=limits.held_bytes,
         secondary_packets=limits.secondary_packets,
