@@ -1,7 +1,7 @@
 """The rewriter: one secondary guest's frames in both directions.
 
-Almost every packet belongs to a known, established connection and has one of three header
-forms (`forms.py`); those take a fast path of one `unpack_from` and one `pack_into`.  Everything
+Almost every packet belongs to a known, established connection and has one of four header
+forms (`forms.py`, `sack.py`); those take a fast path of one `unpack_from` and one `pack_into`.  Everything
 else, and everything that changes what is known, goes through `SlowPath`.
 
 A fast path takes only what goes on in order: segments of the secondary that begin where the one
@@ -50,6 +50,7 @@ from colo_bridge.rewrite.forms import (
     WINDOW_MASK,
 )
 from colo_bridge.rewrite.limits import RewriteLimits
+from colo_bridge.rewrite.sack import moved_with_blocks
 from colo_bridge.rewrite.slow import SlowPath
 from colo_bridge.wire.packet import ETHERNET_HEADER, Parsed, TcpPacket
 from colo_bridge.wire.serial import serial_plus
@@ -211,6 +212,9 @@ class Rewriter:
                     checksum = (checksum + acknowledgment - moved) % MODULUS
                 INGRESS_PLAIN.pack_into(frame, start + TCP_AT + 8, moved, bits, checksum)
                 return True
+        if moved_with_blocks(self._by_ingress, frame, start, end, partial_checksum, now):
+            self.counters.translated_sack += 1
+            return True
         return self._slow.ingress(frame, start, end, partial_checksum, now)
 
     def _egress_ipv6(self, frame: bytearray, start: int, end: int, partial_checksum: bool, now: float) -> Parsed:

@@ -8,7 +8,7 @@ from colo_bridge.rewrite.connection import Connection
 from colo_bridge.wire.checksum import adjust_tcp, change
 from colo_bridge.wire.options import Options
 from colo_bridge.wire.packet import TcpPacket
-from colo_bridge.wire.serial import Serial, serial_plus
+from colo_bridge.wire.serial import Serial, serial_plus, serials_plus
 
 _NUMBER = struct.Struct("!I")
 _EDGES = [struct.Struct(f"!{edges}I") for edges in range(11)]
@@ -61,7 +61,7 @@ def _move_edges(frame: bytearray, tcp: int, edges: tuple[int, ...], distance: in
     # Fast path: one option.
     numbers = _EDGES[count]
     old = numbers.unpack_from(frame, first)
-    new = [serial_plus(number, distance) for number in old]
+    new = serials_plus(old, distance)
     numbers.pack_into(frame, first, *new)
     return change(sum(old), sum(new), first - tcp)
 

@@ -39,6 +39,15 @@ def test_the_clients_syn_ack_comes_before_the_guests_syn():
     assert trace.guest("A", 5001, 101).seq == 2001
 
 
+def test_what_was_kept_but_answers_another_syn_teaches_nothing():
+    trace = Trace()
+    trace.client("S", 100)
+    trace.client("A", 3_000_000_000, 777)
+    trace.guest("SA", 5000, 101)
+    assert [segment.ack for segment in trace.ready()] == [777]
+    assert (trace.counters.learned, trace.counters.stale) == (0, 1)
+
+
 def test_everything_behind_a_kept_segment_waits_in_order():
     trace = Trace()
     trace.client("S", 100)

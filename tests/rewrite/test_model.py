@@ -2,11 +2,12 @@
 
 The model knows both replicas' numbers.  Whatever the secondary sends must come out as the
 primary would have sent it, byte for byte; whatever the client sends must reach the secondary
-as if the client had spoken to the secondary all along.
+as if the client had spoken to the secondary all along; in every form that packets can have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from colo_bridge.rewrite import RewriteLimits, Rewriter
 from tests import packets
+from tests.forms import DESTINATION, HOP_BY_HOP, options_header, over_ipv6, tagged
 from tests.rewrite.trace import HEADER, TO_CLIENT, TO_GUEST, buffer
 
 MODULUS = 1 << 32
@@ -71,6 +73,8 @@ class Model:
     client: Replica
     stamped: bool
     partial: bool
+    form: Callable[[bytes], bytes]
+    """How the segments travel."""
     rewriter: Rewriter = field(default_factory=lambda: Rewriter(RewriteLimits(), HEADER))
     ticks: int = 0
     guest_octets: int = 1
@@ -86,7 +90,7 @@ class Model:
         return packets.nop(lead) + packets.bare_timestamps(value, echo)
 
     def frame(self, route: dict, **segment) -> bytes:
-        return packets.tcp(**route, **segment, checksum="partial" if self.partial else "full")
+        return self.form(packets.tcp(**route, **segment, checksum="partial" if self.partial else "full"))
 
     def guest_frame(self, replica: Replica, octet: int, flags: str, event: Event, *, acknowledges: bool) -> bytes:
         """A guest's segment in the numbers of that replica."""
@@ -186,16 +190,40 @@ class Model:
             self.repeated_syn_is_answered()
 
     def repeated_syn_is_answered(self) -> None:
-        """In the secondary's numbers, with its own stamp."""
+        """By the client's newest acknowledgement, in the secondary's numbers and with its own stamp."""
         (frame,) = self.ready()
-        answer = packets.read_tcp(frame)
-        assert (answer.flags, answer.payload, answer.checksum_right) == ("A", b"", True)
-        assert answer.seq == self.client.number(self.client_octets)
-        assert answer.ack == self.secondary.number(self.acknowledged)
-        stamps = (self.client.stamp(self.ticks), self.secondary.stamp(self.ticks))
-        assert answer.timestamps == (stamps if self.stamped else None)
+        expected = packets.tcp(
+            **TO_GUEST,
+            seq=self.client.number(self.client_octets),
+            ack=self.secondary.number(self.acknowledged),
+            options=packets.timestamps(self.client.stamp(self.ticks), self.secondary.stamp(self.ticks))
+            if self.stamped
+            else b"",
+            fragment=0x4000,
+            identification=0,
+        )
+        expected = ANSWERED_IN.get(self.form, self.form)(expected)
+        assert frame == packets.GUEST_MAC + packets.CLIENT_MAC + expected[12:]
 
 
+def unchanged(frame: bytes) -> bytes:
+    return frame
+
+
+def with_extension_headers(frame: bytes) -> bytes:
+    return over_ipv6(frame, (HOP_BY_HOP, options_header()), (DESTINATION, options_header(20)))
+
+
+def in_a_vlan(frame: bytes) -> bytes:
+    return tagged(frame, 5)
+
+
+def over_ipv6_in_two_vlans(frame: bytes) -> bytes:
+    return tagged(over_ipv6(frame), 7, 8, outer=0x88A8)
+
+
+WAYS = st.sampled_from([unchanged, unchanged, over_ipv6, with_extension_headers, in_a_vlan, over_ipv6_in_two_vlans])
+ANSWERED_IN = {with_extension_headers: over_ipv6}
 QUIET = Event(from_guest=True, payload=b"", flags="", gaps=(), repeat_syn=False, ip_options=b"", lead=2)
 REPLICAS = st.builds(Replica, NUMBERS, NUMBERS)
 OPENINGS = st.sampled_from([Model.client_calls, Model.client_calls_and_is_early, Model.guest_calls, Model.both_call])
@@ -203,7 +231,7 @@ OPENINGS = st.sampled_from([Model.client_calls, Model.client_calls_and_is_early,
 
 @settings(max_examples=600, deadline=None)
 @given(
-    st.builds(Model, REPLICAS, REPLICAS, REPLICAS, st.booleans(), st.booleans()),
+    st.builds(Model, REPLICAS, REPLICAS, REPLICAS, st.booleans(), st.booleans(), WAYS),
     st.lists(st.tuples(OPENINGS, st.lists(EVENTS, max_size=12)), min_size=1, max_size=2),
     REPLICAS,
     REPLICAS,
@@ -221,6 +249,7 @@ def test_the_secondary_looks_like_the_primary(model, uses, primary, secondary, d
             client=Replica((model.client.initial + distance) % MODULUS, model.client.clock),
             stamped=model.stamped,
             partial=model.partial,
+            form=model.form,
             rewriter=model.rewriter,
             ticks=model.ticks + 1,
             echoed=model.ticks + 1,

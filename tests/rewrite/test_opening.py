@@ -220,6 +220,13 @@ def test_octets_sent_before_the_acknowledgement_make_the_offset_unknowable(trace
     assert (trace.counters.learned, trace.counters.unlearnable) == (0, 1)
 
 
+def test_an_acknowledgement_before_the_acknowledgement_changes_nothing(trace):
+    trace.client("S", 100)
+    trace.guest("SA", 5000, 101)
+    trace.guest("A", 5001, 101)
+    assert moved(trace.client("A", 101, 2001)) == (101, 5001, None)
+
+
 def test_a_repeated_syn_ack_does_not_hide_octets_sent_before(trace):
     trace.client("S", 100, payload=b"GET")
     trace.guest("SA", 5000, 104)

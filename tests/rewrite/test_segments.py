@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from colo_bridge.rewrite import RewriteLimits, Rewriter
-from colo_bridge.wire.packet import Datagram, MalformedPacket, NotCompared
+from colo_bridge.wire.packet import Datagram, Fragment, MalformedPacket, NotCompared
 from tests import packets
+from tests.forms import fragment, neighbour, over_ipv6, tagged
 from tests.packets import bare_timestamps, nop, read_tcp, sack, tcp, timestamps
 from tests.rewrite.trace import HEADER, TO_CLIENT, TO_GUEST, Trace, buffer
 
@@ -187,10 +188,15 @@ def test_broken_options_after_good_ones(trace):
 NOT_TCP = [
     pytest.param(packets.udp(payload=b"hello"), Datagram, id="UDP"),
     pytest.param(packets.icmp(), Datagram, id="ICMP"),
-    pytest.param(packets.tcp(payload=bytes(64), fragment=0x2000, options=timestamps(1)), Datagram, id="first fragment"),
-    pytest.param(packets.tcp(payload=bytes(64), fragment=0x0010, options=timestamps(1)), Datagram, id="later fragment"),
-    pytest.param(packets.tcp(tag=5, options=timestamps(1)), NotCompared, id="802.1Q"),
-    pytest.param(packets.ethernet(b"\x60" + bytes(79), 0x86DD), NotCompared, id="IPv6"),
+    pytest.param(over_ipv6(packets.udp(payload=b"hello")), Datagram, id="UDP over IPv6"),
+    pytest.param(neighbour(), NotCompared, id="neighbour discovery"),
+    pytest.param(tagged(packets.udp(payload=b"hello"), 5), Datagram, id="UDP in a VLAN"),
+    pytest.param(tagged(packets.tcp(), 5, 6, 7), NotCompared, id="TCP in three VLANs"),
+    pytest.param(fragment(packets.tcp(payload=bytes(64)), 48, None), Fragment, id="later fragment"),
+    pytest.param(fragment(over_ipv6(packets.tcp(payload=bytes(64))), 48, None), Fragment, id="later fragment of IPv6"),
+    pytest.param(fragment(packets.udp(payload=bytes(64)), 0, 8), Fragment, id="first fragment of UDP"),
+    pytest.param(fragment(over_ipv6(packets.udp(payload=bytes(64))), 0, 8), Fragment, id="of UDP over IPv6"),
+    pytest.param(fragment(packets.icmp(body=bytes(64)), 0, 8), Fragment, id="first fragment of ICMP"),
     pytest.param(packets.arp(), NotCompared, id="ARP"),
     pytest.param(packets.ethernet(b"\x45" * 80, 0x88CC), NotCompared, id="LLDP"),
 ]
@@ -203,14 +209,6 @@ def test_anything_else_is_unchanged(trace, frame, kind):
     assert trace.finished.ingress(sent, HEADER, len(sent), False, 0.0)
     assert sent[HEADER:] == frame
     assert trace.finished.connections == 1
-
-
-@pytest.mark.parametrize("fragment", [0x2000, 0x0010, 0x2010])
-def test_fragments_of_a_known_connection_are_unchanged(trace, fragment):
-    frame = tcp(**TO_GUEST, seq=101, ack=2001, options=timestamps(1, 2), payload=bytes(64), fragment=fragment)
-    sent = buffer(frame)
-    assert trace.finished.ingress(sent, HEADER, len(sent), False, 0.0)
-    assert sent[HEADER:] == frame
 
 
 @pytest.mark.parametrize("options", [b"", timestamps(71, 901)])

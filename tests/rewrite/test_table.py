@@ -131,6 +131,18 @@ def test_among_open_connections_the_longest_idle_goes_first():
     assert [port for port in range(4) if is_known_without_effect(trace, port)] == [0, 2, 3]
 
 
+def test_so_many_busy_connections_get_a_second_chance_and_no_more():
+    """One of them has to go, and looking for a better one costs no more than that."""
+    trace = Trace(connections=20)
+    for port in range(20):
+        establish(trace, port)
+    trace.now = 1.0
+    for port in range(20):
+        assert is_known(trace, port)
+    establish(trace, 99)
+    assert [port for port in range(20) if not is_known_without_effect(trace, port)] == [8]
+
+
 def is_known_without_effect(trace: Trace, port: int) -> bool:
     evicted = trace.counters.evicted
     known = trace.counters.unknown

@@ -50,13 +50,17 @@ class Trace:
         return self._checked(segment, out, left_partial) if delivered else None
 
     def ready(self) -> list[Segment]:
-        """Take out what was kept and may be delivered now."""
+        """Take out what the secondary gets besides the client's segments of now.
+
+        What was kept has the header that it came with; an answer has a finished checksum always.
+        """
         frames = list(zip(self.finished.ready, self.partial.ready, strict=True))
         self.finished.ready.clear()
         self.partial.ready.clear()
         for frame, left_partial in frames:
             assert frame[:HEADER] == packets.virtio(b"")
-            assert left_partial[:HEADER] == packets.virtio(b"", partial=True)
+            if left_partial[:HEADER] != packets.virtio(b"", partial=True):
+                assert left_partial == frame
             assert without_checksum(frame) == without_checksum(left_partial)
             assert read_tcp(frame, HEADER).checksum_right
         return [read_tcp(frame, HEADER) for frame, _ in frames]
@@ -89,7 +93,7 @@ def without_checksum(frame: bytearray) -> bytes:
     return bytes(frame[HEADER:at] + frame[at + 2 :])
 
 
-def assert_same_packet(packet: TcpPacket, frame: bytearray) -> None:
+def assert_same_packet(packet: TcpPacket, frame: bytearray, start: int = HEADER) -> None:
     """What the rewriter returned is what a parser would read afterwards."""
-    again = parse_frame(frame, HEADER, len(frame))
+    again = parse_frame(frame, start, len(frame))
     assert all(getattr(packet, name) == getattr(again, name) for name in TcpPacket.__slots__)

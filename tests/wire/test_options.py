@@ -29,6 +29,17 @@ def test_every_sack_edge():
     assert read_options(options, 0, len(options)).sack_edges == (4, 8, 12, 16)
 
 
+@given(st.booleans(), st.integers(0, 3), st.integers(0, 5), st.binary(max_size=4))
+def test_the_common_layouts_are_read_as_the_slow_way_reads_them(stamped: bool, blocks: int, lead: int, rest: bytes):
+    """NOPs in front force the slow way."""
+    options = packets.timestamps(1, 2) if stamped else b""
+    options += packets.nop(2) + packets.sack(*[(3, 4)] * blocks) if blocks else b""
+    options += rest
+    plain = read_options(bytes(lead) + options, lead, lead + len(options))
+    slow = read_options(bytes(lead - 1) + packets.nop() + options, lead - 1, lead + len(options)) if lead else plain
+    assert plain == slow
+
+
 def test_options_of_a_syn():
     options = (
         packets.maximum_segment_size()

@@ -14,7 +14,9 @@ from colo_bridge.wire.serial import (
     position_near,
     serial_at,
     serial_difference,
+    serial_is_after,
     serial_plus,
+    serials_plus,
 )
 
 HALF = 1 << 31
@@ -67,3 +69,16 @@ def test_a_difference_leads_from_one_serial_to_the_other(number: Serial, other: 
 @given(serials, st.integers(-MODULUS, MODULUS))
 def test_a_sum_stays_a_serial(number: Serial, distance: int) -> None:
     assert 0 <= serial_plus(number, distance) < MODULUS
+
+
+@given(st.lists(serials), st.integers(-MODULUS, MODULUS))
+def test_many_sums_are_each_what_one_is(numbers: list[Serial], distance: int) -> None:
+    assert serials_plus(numbers, distance) == [serial_plus(number, distance) for number in numbers]
+
+
+@given(serials, st.integers(1, HALF - 1))
+def test_what_follows_within_half_a_turn_is_after(number: Serial, distance: int) -> None:
+    following = serial_plus(number, distance)
+    assert serial_is_after(following, number)
+    assert not serial_is_after(number, following)
+    assert not serial_is_after(number, number)
