@@ -250,8 +250,8 @@ class Comparator:
         if whole is not None:
             counters = self._counters
             before = counters.primary_packets, counters.primary_bytes
-            self.primary(whole.packet, whole.token, now)
-            # It was counted as fragments.
+            # Not what a subclass makes of it: that has seen the fragments, which are what is counted, too.
+            Comparator.primary(self, whole.packet, whole.token, now)
             counters.primary_packets, counters.primary_bytes = before
 
     def _uncompared(self, token: Token) -> None:
@@ -283,8 +283,7 @@ class Comparator:
         if whole is not None:
             counters = self._counters
             before = counters.secondary_packets, counters.secondary_bytes
-            self.secondary(whole.packet, now)
-            # It was counted as fragments.
+            Comparator.secondary(self, whole.packet, now)
             counters.secondary_packets, counters.secondary_bytes = before
 
     def _datagram_flow(self, packet: Datagram, now: float) -> DatagramFlow | None:

@@ -50,7 +50,7 @@ class DataPath:
         busy_poll: float = 0.0,
         outlet: Outlet | None = None,
     ) -> None:
-        """`busy_poll`: seconds for which answers are looked for after a delivery; `outlet`: as the comparator was told."""
+        """`busy_poll`: seconds for which answers are looked for after a delivery; `outlet`: for `Settings.forward`."""
         self._queue = queue
         self._mirror = mirror
         self._secondary = secondary

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.settings import Settings
 from colo_bridge.wire.flow import describe_flow
+from colo_bridge.wire.packet import Parsed
 from tests.compare.playbook import Playbook, play
 
 # 8 bytes of UDP header, then these: 40 bytes behind the IP header.
@@ -118,6 +120,34 @@ def test_one_acknowledgement_in_fragments_leaves_as_one_packet() -> None:
     """)
     assert len(book.revised["b"]) == 40
     assert (book["released_packets"], book["dropped_packets"], book["held_packets_now"]) == (2, 1, 1)
+
+
+class Recorder(Comparator):
+    """A comparator that notes what it is given."""
+
+    __slots__ = ("given",)
+
+    def primary(self, packet: Parsed, token: object, now: float) -> None:
+        self.given.append(token)
+        super().primary(packet, token, now)
+
+    def secondary(self, packet: Parsed, now: float) -> None:
+        self.given.append("S")
+        super().secondary(packet, now)
+
+
+def test_what_is_put_together_is_not_given_again() -> None:
+    book = Playbook()
+    book.comparator = recorder = Recorder()
+    recorder.given = []
+    book.run(f"""
+        P a {TEXT} [0:16]  =>
+        P b {TEXT} [16:]   =>
+        S   {TEXT} [0:16]  =>
+        S   {TEXT} [16:]   => a b
+    """)
+    assert recorder.given == ["a", "b", "S", "S"]
+    assert recorder.released_packets == 2
 
 
 # Repeats.

@@ -45,7 +45,7 @@ def test_nothing_at_all(name: str) -> None:
 
 
 def test_a_packet_that_is_forgotten_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "_check", lambda _: None)
+    monkeypatch.setattr(Session, "_take", lambda _: None)
     with pytest.raises(AssertionError, match="forgotten"):
         Session().play(step(PRIMARY, udp()) + step(CHECKPOINT))
 
