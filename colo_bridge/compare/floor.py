@@ -216,8 +216,8 @@ class Floor:
         for segment in reached:
             if self._fits_window(segment):
                 self._leave(segment)
-                if segment.start < segment.end and self.ledger.settings.forward:
-                    self._note_left(segment)
+                if segment.start < segment.end:
+                    self.note_left(segment)
             else:
                 without_window.append(segment)
         above[: len(reached)] = without_window
@@ -227,10 +227,13 @@ class Floor:
 
         A receiver takes timestamps from nothing that lies above all that it has (RFC 7323 §4.3).
         """
-        if self.ledger.settings.forward and cursor is not None and segment.start <= cursor and self.reaches(segment):
-            self._note_left(segment)
+        if cursor is not None and segment.start <= cursor and self.reaches(segment):
+            self.note_left(segment)
 
-    def _note_left(self, segment: Segment) -> None:
+    def note_left(self, segment: Segment) -> None:
+        """The client gets this segment's timestamps before those of what waits now."""
+        if not self.ledger.settings.forward:
+            return
         stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
         if stamps is None:
             return

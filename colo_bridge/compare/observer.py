@@ -112,7 +112,7 @@ class Observer(Comparator):
     __slots__ = ("_observed", "services")
 
     def __init__(self, settings: Settings) -> None:
-        settings = replace(settings, pass_unsynchronised=True, pass_uncompared=True, cure_after=None)
+        settings = replace(settings, pass_unsynchronised=True, pass_uncompared=True, cure_after=None, forward=False)
         self._observed = ObservedLedger(settings)
         super().__init__(settings, self._observed)
         self.released = []

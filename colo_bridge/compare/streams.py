@@ -111,7 +111,7 @@ class Streams:
             unverified.append(segment)
         else:
             insert_in_order(unverified, segment)
-            self.floor.note_ahead(segment, self.cursor)
+            self.floor.note_left(segment)
         if self.resets is not None and self._secondary_reset_passed():
             self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence
+from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
@@ -47,14 +48,16 @@ class DataPath:
         rewriter: Rewriter,
         reporter: Reporter,
         busy_poll: float = 0.0,
+        outlet: Outlet | None = None,
     ) -> None:
-        """`busy_poll`: seconds for which answers are looked for after a delivery."""
+        """`busy_poll`: seconds for which answers are looked for after a delivery; `outlet`: for `Settings.forward`."""
         self._queue = queue
         self._mirror = mirror
         self._secondary = secondary
         self._mirror_frame = memoryview(mirror.buffer)
         self._reporter = reporter
         self._busy_poll = busy_poll
+        self._outlet = outlet
         self.comparator = comparator
         self.rewriter = rewriter
 
@@ -135,7 +138,7 @@ class DataPath:
 
     def cure(self, now: float) -> None:
         """End what two healthy stacks might otherwise wait for."""
-        if self.comparator.held_packets:
+        if self.comparator.needs_cure:
             self.comparator.cure(now)
             self._carry_out()
 
@@ -154,6 +157,8 @@ class DataPath:
     def _carry_out(self) -> None:
         """Give the verdicts, then tell what differed."""
         comparator, queue = self.comparator, self._queue
+        if comparator.forwarded:
+            self._forward()
         released, revised, dropped = comparator.released, comparator.revised, comparator.dropped
         if released or revised or dropped:
             for packet_id in released:
@@ -171,6 +176,18 @@ class DataPath:
             comparator.divergences.clear()
             for divergence in divergences:
                 self._reporter.diverged(divergence)
+
+    def _forward(self) -> None:
+        """Send packets of our own, and drop what they replace."""
+        comparator, queue = self.comparator, self._queue
+        if self._outlet is not None:
+            for forward in comparator.forwarded:
+                self._outlet.send(forward)
+        comparator.forwarded.clear()
+        for packet_id in comparator.replaced:
+            queue.drop(packet_id)
+        comparator.replaced.clear()
+        queue.flush()
 
     def _deliver_ready(self) -> None:
         ready = self.rewriter.ready

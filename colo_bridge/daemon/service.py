@@ -26,6 +26,7 @@ from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.evidence import Evidence
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
+from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.rate import RateLimit
 from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.kernel.protection import NicProtection
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 _TICK = 0.05
 """Seconds between two looks for timeouts."""
 _CURE = 0.01
-"""Seconds after which, and between, looks for ACKs that the floor holds."""
+"""Seconds after which, and between, looks for what two healthy stacks might wait for."""
 _AGE = 1.0
 """Seconds between two looks for idle connections and reached limits."""
 _OBSERVED_LINES, _OBSERVED_SECONDS = 20, 60.0
@@ -67,7 +68,8 @@ class Service:
         self._guard = Guard([])
 
     def _data_path(self, protection: NicProtection) -> DataPath:
-        comparator = (Observer if self._observes else Comparator)(_settings(self._config))
+        forward = protection.forward
+        comparator = (Observer if self._observes else Comparator)(_settings(self._config, forward is not None))
         rewriter = Rewriter(_rewrite_limits(self._config))
         return DataPath(
             protection.queue,
@@ -77,6 +79,7 @@ class Service:
             rewriter,
             self,
             self._config.queue.busy_poll_us / 1e6,
+            Outlet(forward) if forward is not None else None,
         )
 
     # Life.
@@ -273,7 +276,7 @@ class Service:
         }
 
 
-def _settings(config: Config) -> Settings:
+def _settings(config: Config, forward: bool) -> Settings:
     compare, limits = config.compare, config.limits
     return Settings(
         timeout=compare.timeout,
@@ -281,6 +284,7 @@ def _settings(config: Config) -> Settings:
         pass_uncompared=compare.tagged == "pass",
         evidence=config.evidence.enabled,
         cure_after=_CURE,
+        forward=forward,
         held_packets=limits.held_packets,
         held_bytes=limits.held_bytes,
         secondary_packets=limits.secondary_packets,
