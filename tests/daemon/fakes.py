@@ -125,6 +125,7 @@ class FakeProtection:
 
     def __init__(self, *faults: Fault, mends: bool = True, taken_over: bool = False) -> None:
         self.queue, self.mirror, self.secondary = FakeQueue(), FakeTap(), FakeTap()
+        self.forward: FakeTap | None = FakeTap()
         self.faults: list[Fault] = list(faults)
         self.kernel: dict[str, int] = {}
         self.mends = mends
