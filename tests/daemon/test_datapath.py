@@ -387,6 +387,7 @@ def test_a_checkpoint_keeps_the_offsets_unless_it_copies_the_state(
     rig: Rig, synchronised: bool, acknowledged: int
 ) -> None:
     _handshake(rig)
+    rig.replica(_answer(5001, b"hello\n"))
     rig.path.checkpoint_done(synchronised)
     (got,) = rig.client(tcp(**TO_GUEST, seq=101, ack=1007))
     assert read_tcp(got).ack == acknowledged
