@@ -1,0 +1,107 @@
+"""What the commands of `colo-bridge lab` do; each returns an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from pyroute2 import config as pyroute2_config
+
+from colo_bridge.errors import OperatorError
+from colo_bridge.lab import bench, demo, execute, files, lifecycle, records
+from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, GUESTS, Mode, Role
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    _end_in_order()
+    lifecycle.up(_options(arguments))
+    return 0
+
+
+def _down(_arguments: argparse.Namespace) -> int:
+    files.remove()
+    if not lifecycle.down():
+        print("no lab was up", file=sys.stderr)
+    return 0
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    command = _command(arguments.command)
+    execute.require_lab()
+    roles = GUESTS if arguments.where == "both" else (Role(arguments.where),)
+    if arguments.detach:
+        for role in roles:
+            print(execute.detach(role, command).pid)
+        return 0
+    if len(roles) == 1:
+        execute.replace_self(roles[0], command)
+    return execute.run_together(roles, command)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    status = lifecycle.status()
+    print(json.dumps(status) if arguments.json else "\n".join(_lines(status)))
+    return 0 if records.mode() else 1
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    _end_in_order()
+    return demo.run(as_json=arguments.json)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    _end_in_order()
+    address = GUEST_IPV6_ADDRESS if arguments.ipv6 else GUEST_ADDRESS
+    plan = bench.Plan(arguments.rounds, arguments.megabytes * 1_000_000, arguments.turns, address)
+    result = bench.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
+    print(json.dumps(result) if arguments.json else bench.table(result))
+    return 0 if all(run["correct"] for run in result["runs"]) else 1
+
+
+def _options(arguments: argparse.Namespace) -> lifecycle.Options:
+    mode = Mode.NATIVE if getattr(arguments, "native", False) else Mode.PROTECTED
+    return lifecycle.Options(mode, arguments.backend, tuple(arguments.settings))
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    command = list(words[1:] if words and words[0] == "--" else words)
+    if not command:
+        raise OperatorError("lab exec needs a command", "colo-bridge lab exec primary -- ip address")
+    return command
+
+
+def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {item if isinstance(item, str | int | float) else json.dumps(item)}")
+    return lines
+
+
+def _end_in_order() -> None:
+    """Let signals unwind the stack, so that a lab of this command's own is removed.
+
+    pyroute2 forks to enter a namespace and ends that child with SIGTERM: the child, which
+    would inherit the handler, must not unwind (and remove the lab) as well.
+    """
+    pyroute2_config.disable_mp_signal = False
+    owner = os.getpid()
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            os._exit(128 + number)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+COMMANDS = {"up": _up, "down": _down, "exec": _exec, "status": _status, "demo": _demo, "bench": _bench}
