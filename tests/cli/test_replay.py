@@ -319,6 +319,7 @@ def test_anybody_may_do_it() -> None:
     # Everything is imported before the privileges go: the interpreter may be root's alone.
     script = """
 import os, sys
+from colo_bridge.cli import replay_command
 from colo_bridge.cli.main import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main())
