@@ -84,11 +84,9 @@ class Forwarding:
         """Tell what is owed, as far as the floor and the secondary's window allow by now."""
         floor = self._streams.floor
         segment = floor.owed
-        if segment is None:
-            return
-        if floor.owes_news(segment):
+        if segment is not None and not floor.is_paid(segment) and floor.owes_news(segment):
             self.tell(segment)
-        if floor.is_paid(segment):
+        if segment is not None and floor.is_paid(segment):
             floor.owed = None
 
     def tell(self, segment: Segment) -> None:
