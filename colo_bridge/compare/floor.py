@@ -32,6 +32,7 @@ class Floor:
         "owed",
         "primary",
         "secondary",
+        "syn_stamp",
         "windows",
     )
 
@@ -47,9 +48,17 @@ class Floor:
         """The newest TSval known to have left while something with octets waited."""
         self.owed: Segment | None = None
         """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
+        self.syn_stamp: Serial | None = None
+        """TSval of the primary's SYN: older than all that the client has seen since."""
         self._told_ack: Position | None = None
         self._told_edge: Position | None = None
         self._lost_at: Position | None = None
+
+    def note_primary_syn(self, syn: Segment) -> None:
+        self.windows.note_primary_syn(syn)
+        if self.ledger.settings.forward:
+            stamps = timestamps(syn.headers(), syn.tcp - syn.ip)
+            self.syn_stamp = None if stamps is None else stamps[0]
 
     def primary_ack(self, packet: TcpPacket) -> Position | None:
         """What a packet of the primary acknowledges; None: it has no ACK flag."""

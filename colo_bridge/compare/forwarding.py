@@ -84,11 +84,9 @@ class Forwarding:
         """Tell what is owed, as far as the floor and the secondary's window allow by now."""
         floor = self._streams.floor
         segment = floor.owed
-        if segment is None:
-            return
-        if floor.owes_news(segment):
+        if segment is not None and not floor.is_paid(segment) and floor.owes_news(segment):
             self.tell(segment)
-        if floor.is_paid(segment):
+        if segment is not None and floor.is_paid(segment):
             floor.owed = None
 
     def tell(self, segment: Segment) -> None:
@@ -102,16 +100,19 @@ class Forwarding:
     def _ask(self, repeated: Segment) -> None:
         """Make the client acknowledge once more: the secondary repeats what it has not heard the client acknowledge.
 
-        An empty segment just below all that was verified is refused with an ACK, whatever the client has
-        (RFC 9293 §3.10.7.4), and both replicas hear that one.
+        An empty segment just below all that was verified is refused with an ACK (RFC 9293 §3.10.7.4), and so is an old
+        timestamp (RFC 7323 §5.3): both replicas hear of that one, and the client takes nothing from this one.
         """
         cursor, floor = self._streams.cursor, self._streams.floor
         header, tcp = repeated.header, repeated.tcp
         if cursor is None or floor.primary is None or floor.secondary is None or not is_plain(header, tcp):
             return
         ack = min(floor.primary, floor.secondary)
-        number, stamps = serial_at(Position(cursor - 1)), timestamps(header, tcp)
-        packet = tcp_packet(header, tcp, b"", number, serial_at(ack), ACK, floor.windows.room(ack), stamps)
+        theirs = timestamps(header, tcp)
+        # Not the secondary's own: where its offset is unknown, the client would refuse all that comes after it.
+        stamps = None if theirs is None or floor.syn_stamp is None else (floor.syn_stamp, theirs[1])
+        number, window = serial_at(Position(cursor - 1)), floor.windows.room(ack)
+        packet = tcp_packet(header, tcp, b"", number, serial_at(ack), ACK, window, stamps)
         floor.ledger.counters.asked_acknowledgments += 1
         floor.ledger.forward(Forward(self._streams.ethernet, packet, tcp, len(packet), 0))
 

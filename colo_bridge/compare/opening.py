@@ -54,7 +54,7 @@ class Opening(Streams):
     # The SYNs.
 
     def _primary_syn(self, segment: Segment) -> None:
-        self.floor.windows.note_primary_syn(segment)
+        self.floor.note_primary_syn(segment)
         if segment.start not in self.primary_isns:
             self.primary_isns = [*self.primary_isns, segment.start][-_REMEMBERED_ISNS:]
             self.primary_syn_ack = segment.ack

@@ -17,7 +17,8 @@ A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION
 - OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps) or `cookie N` (Fast Open).
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
-- OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `!reason` divergences.  Nothing else may happen.
+- OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `^1+10` octets forwarded (`^F1+10` with a FIN),
+  `=a` replaced, `!reason` divergences.  Nothing else may happen.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ import struct
 from dataclasses import dataclass, field
 
 from colo_bridge.compare.comparator import Comparator
-from colo_bridge.compare.decisions import Divergence
+from colo_bridge.compare.decisions import Divergence, Forward
 from colo_bridge.compare.settings import Settings
 from colo_bridge.wire.frame import cut_short, parse_frame
-from colo_bridge.wire.packet import MalformedPacket, Parsed
+from colo_bridge.wire.packet import ACK, FIN, MalformedPacket, Parsed, TcpPacket
 from tests import forms, packets
 
 _MASK = 0xFFFFFFFF
@@ -144,6 +145,8 @@ class Playbook:
     seen: list[Divergence] = field(default_factory=list)
     """All divergences so far."""
     revised: dict[str, bytes] = field(default_factory=dict)
+    forwarded: list[Forward] = field(default_factory=list)
+    """All packets of our own so far."""
 
     def __post_init__(self) -> None:
         self.comparator = Comparator(self.settings)
@@ -202,11 +205,36 @@ class Playbook:
             *comparator.released,
             *(f"-{token}" for token in comparator.dropped),
             *(f"~{token}" for token, _ in comparator.revised),
+            *(self._octets_of(forward) for forward in comparator.forwarded),
+            *(f"={token}" for token in comparator.replaced),
             *(f"!{divergence.reason.value.replace(' ', '-')}" for divergence in comparator.divergences),
         ]
-        for happened in (comparator.released, comparator.dropped, comparator.revised, comparator.divergences):
+        self.forwarded += comparator.forwarded
+        for happened in (
+            comparator.released,
+            comparator.dropped,
+            comparator.revised,
+            comparator.forwarded,
+            comparator.replaced,
+            comparator.divergences,
+        ):
             happened.clear()
         return outcome
+
+    def _octets_of(self, forward: Forward) -> str:
+        """Checks on the way what is equal of all packets of our own."""
+        packet = self.read(forward)
+        start, count = (packet.sequence - self.isn) & _MASK, packet.end - packet.payload
+        assert forward.packet[forward.payload :] == octets(start, count)
+        assert packet.flags & ACK
+        return f"^{'F' if packet.flags & FIN else ''}{start}+{count}"
+
+    def read(self, forward: Forward) -> TcpPacket:
+        frame = forward.ethernet + forward.packet
+        packet = parse_frame(frame, 0, len(frame))
+        assert isinstance(packet, TcpPacket)
+        assert (packet.tcp, packet.payload) == (packet.ip + forward.tcp, packet.ip + forward.payload)
+        return packet
 
     def frame(self, line: Line) -> bytes:
         frame = self._untagged(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from random import Random
 
@@ -12,6 +13,7 @@ from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.settings import Settings
 from colo_bridge.daemon import datapath
 from colo_bridge.daemon.datapath import DataPath
+from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
 from tests import forms
@@ -31,10 +33,10 @@ class Rig:
         self.reported: list[Divergence] = []
         self.use(Settings())
 
-    def use(self, settings: Settings, busy_poll: float = 0.0) -> None:
+    def use(self, settings: Settings, busy_poll: float = 0.0, outlet: Outlet | None = None) -> None:
         """Begin anew with other settings of the comparator."""
         rewriter, comparator = Rewriter(RewriteLimits()), Comparator(settings)
-        self.path = DataPath(self.queue, self.mirror, self.secondary, comparator, rewriter, self, busy_poll)
+        self.path = DataPath(self.queue, self.mirror, self.secondary, comparator, rewriter, self, busy_poll, outlet)
 
     def diverged(self, divergence: Divergence) -> None:
         self.reported.append(divergence)
@@ -441,3 +443,23 @@ def test_without_busy_polling_a_turn_is_over_when_the_input_is_delivered(rig: Ri
     rig.queue.put(udp(payload=b"answer"))
     rig.path.on_input()
     assert len(rig.queue.waiting) == 1
+
+
+# Packets of our own.
+
+
+def test_a_verified_part_leaves_through_the_outlet_and_its_segment_never(rig: Rig) -> None:
+    outlet = FakeTap()
+    rig.use(Settings(cure_after=0.01, forward=True), outlet=Outlet(outlet))
+    rig.primary(tcp(seq=100, ack=1, flags="SA"))
+    rig.replica(tcp(seq=900, ack=1, flags="SA"))
+    rig.client(tcp(**TO_GUEST, seq=1, ack=101))
+    (whole,) = rig.primary(tcp(seq=101, ack=1, payload=b"whole segment"))
+    rig.replica(tcp(seq=901, ack=1, payload=b"whole"))
+    rig.path.cure(time.monotonic() + 1)
+    assert [read_tcp(frame).payload for frame in outlet.sent] == [b"whole"]
+    rig.replica(tcp(seq=906, ack=1, payload=b" segment"))
+    assert [read_tcp(frame).payload for frame in outlet.sent] == [b"whole", b" segment"]
+    assert ("drop", whole) in rig.queue.events
+    assert ("accept", whole) not in rig.queue.events
+    close_all((outlet,))

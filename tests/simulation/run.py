@@ -36,8 +36,8 @@ class Outcome:
     """Seconds for which no end had an octet or an acknowledgement more than before."""
     timeouts: int
     """Retransmission and persist timers that fired, at all ends."""
-    longest_timer: float
-    """Seconds of the longest of them."""
+    timer_seconds: float
+    """Seconds that they ran, in all."""
     lost_input: bool
     """The client will never send again what the secondary lacks: a checkpoint released its acknowledgement."""
     problems: tuple[str, ...]
@@ -134,7 +134,7 @@ class Native:
             self.clock.now,
             self.longest_wait,
             sum(each.timeouts for each in ends),
-            max(each.longest_timer for each in ends),
+            sum(each.timer_seconds for each in ends),
             self._has_lost_input(),
             tuple(self.problems),
             self._counters(),

@@ -92,7 +92,7 @@ class Endpoint:
         self.delayed: Timer | None = None
         self.reading: Timer | None = None
         self.timeouts = 0
-        self.longest_timer = 0.0
+        self.timer_seconds = 0.0
 
     def copy(self, send: Callable[[Segment], None]) -> Endpoint:
         """The same stack in the same state, as a checkpoint that copies the machine makes it."""
@@ -269,7 +269,7 @@ class Endpoint:
 
     def _note_timeout(self) -> None:
         self.timeouts += 1
-        self.longest_timer = max(self.longest_timer, self.rto)
+        self.timer_seconds += self.rto
 
     def _probe_tail(self) -> None:
         self.probed = True

@@ -1,8 +1,8 @@
 """What a simulated connection must show: nothing stalls, and little is waited for.
 
 - A run stalls if anything diverges or is undelivered at the end, at the client or at either replica.
-- Where packets are lost, the compare timeout may fire if a stack's own retransmission timer (RFC 6298) has grown to
-  the like of it: then the same run, with a patient comparator, must end by itself.
+- Where packets are lost, the compare timeout may fire if the stacks' own retransmission timers (RFC 6298) ran for the
+  like of it: then the same run, with a patient comparator, must end by itself.
 - After a checkpoint that copied nothing, what it acknowledged to the client may be lost to the secondary for good.
 - Where nothing is lost, no wait is longer than the delayed ACKs of the stacks and the least RTO explain, or than it is
   natively.
@@ -19,13 +19,13 @@ from tests.simulation.scenario import Scenario, make
 
 LOSS = 0.01
 _PATIENT = replace(CURES, timeout=1e9)
-_LONG_TIMER = CURES.timeout / 2
+_LONG_TIMERS = CURES.timeout / 2
 _LEAST_RTO = 0.2
 
 
 class Verdict(enum.Enum):
     FINE = "fine"
-    EXPLAINED = "explained by a stack's own timer"
+    EXPLAINED = "explained by the stacks' own timers"
     LOST_INPUT = "lost input to a checkpoint that copies nothing"
     LATE = "late"
     STALLED = "stalled"
@@ -38,7 +38,7 @@ def verify(seed: int, loss: float = LOSS, checkpoints: str = "none") -> Verdict:
         if outcome.lost_input and checkpoints == "command":
             return Verdict.LOST_INPUT
         patient = run.protected(scenario, _PATIENT)
-        explained = not patient.stalled and patient.longest_timer > _LONG_TIMER
+        explained = not patient.stalled and patient.timer_seconds > _LONG_TIMERS
         return Verdict.EXPLAINED if explained else Verdict.STALLED
     if scenario.lossless and not scenario.checkpoints and _is_late(scenario, outcome):
         return Verdict.LATE
