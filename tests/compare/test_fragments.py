@@ -150,6 +150,21 @@ def test_what_is_put_together_is_not_given_again() -> None:
     assert recorder.released_packets == 2
 
 
+def test_cures_leave_fragments_alone() -> None:
+    play(
+        f"""
+        P a {TEXT} [0:16] =>
+        P b {TEXT} #2     =>
+        cure 1            =>
+        P c {TEXT} [16:]  =>
+        cure 2            =>
+        S   {TEXT}        => b
+        S   {TEXT}        => a c
+    """,
+        settings=Settings(cure_after=0.01),
+    )
+
+
 # Repeats.
 
 

@@ -1,4 +1,4 @@
-"""Keep what reaches code that no smaller input reaches: `python -m tests.fuzz.keep NAME DIRECTORY…`.
+"""Keep few inputs that reach together what all of them reach: `python -m tests.fuzz.keep NAME DIRECTORY…`.
 
 tests/corpus/NAME is made anew from its present files and those in the directories.  Reaching means here to go from
 one line of colo_bridge to another, within a function.
@@ -57,26 +57,18 @@ def main() -> None:
     corpus = _CORPUS / name
     files = [path for directory in (corpus, *map(Path, directories)) for path in directory.glob("*")]
     inputs = sorted({path.read_bytes() for path in files}, key=lambda data: (len(data), data))
-    reached: set[Step] = set()
-    kept = []
-    for data in (data for data in inputs if len(data) <= _LARGEST):
-        steps = steps_of(one_input, data)
-        if not steps <= reached:
-            reached |= steps
-            kept.append(data)
-    # Most of the smallest are made needless by larger ones.
-    needed: list[bytes] = []
-    reached = set()
-    for data in reversed(kept):
-        steps = steps_of(one_input, data)
-        if not steps <= reached:
-            reached |= steps
-            needed.append(data)
+    missing = {data: steps_of(one_input, data) for data in inputs if len(data) <= _LARGEST}
+    kept: list[bytes] = []
+    while missing:
+        most = max(missing, key=lambda data: len(missing[data]))
+        reached = missing.pop(most)
+        kept.append(most)
+        missing = {data: left for data, steps in missing.items() if (left := steps - reached)}
     shutil.rmtree(corpus, ignore_errors=True)
     corpus.mkdir(parents=True)
-    for data in needed:
+    for data in kept:
         (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-    print(f"{name}: {len(needed)} of {len(inputs)} inputs kept, {len(reached)} steps reached")
+    print(f"{name}: {len(kept)} of {len(inputs)} inputs kept")
 
 
 if __name__ == "__main__":
