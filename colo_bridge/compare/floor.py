@@ -76,11 +76,11 @@ class Floor:
 
     def settle(self, segment: Segment) -> None:
         """Release a segment whose octets are verified, or hold it until the floor reaches its ACK."""
-        if self.reaches(segment):
+        ack, floor = segment.ack, self.secondary
+        if ack is None or (floor is not None and ack <= floor and self._fits_window(segment)):
             self._leave(segment)
         elif self.ledger.hold(segment):
-            ack = _ack_of(segment)
-            if self.ledger.settings.forward:
+            if self.ledger.settings.forward and segment.start < segment.end:
                 segment.retain()
             else:
                 segment.retain_header()
@@ -134,7 +134,7 @@ class Floor:
             self._narrow(segment)
         elif segment.start < segment.end:
             return forwarding is not None and forwarding.forward_octets(segment)
-        elif not is_plain(segment.headers(), segment.tcp):
+        elif not is_plain(segment.header, segment.tcp):
             return False
         elif not newest:
             self.ledger.revise(segment, self.windows.narrowed(segment, floor))

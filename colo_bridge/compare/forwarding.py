@@ -77,7 +77,6 @@ class Forwarding:
         self._forward(segment, start, segment.end)
         floor = self._streams.floor
         floor.ledger.replace(segment)
-        floor.windows.note_primary(segment)
         floor.owe(segment)
 
     def _pay(self) -> None:
@@ -139,6 +138,7 @@ class Forwarding:
 
     def _send(self, segment: Segment, start: Position, payload: bytes, flags: int) -> None:
         floor, header, tcp = self._streams.floor, segment.header, segment.tcp
+        floor.windows.note_primary(segment)
         ack = floor.lowered(segment)
         packet = tcp_packet(
             header,

@@ -45,12 +45,11 @@ class Windows:
 
     def note_primary(self, segment: Segment) -> None:
         """Work out the edge of a packet whose window may be made smaller."""
-        if (
-            self.primary_scale is not None
-            and segment.ack is not None
-            and is_plain(segment.headers(), segment.tcp - segment.ip)
-        ):
-            segment.edge = Position(segment.ack + (segment.window << self._shift(segment)))
+        scale, ack = self.primary_scale, segment.ack
+        if scale is None or ack is None or not is_plain(segment.header or segment.buffer, segment.tcp, segment.ip):
+            return
+        # The window of a SYN is never scaled (RFC 7323 §2.2).
+        segment.edge = Position(ack + (segment.window if segment.flags & SYN else segment.window << scale))
 
     def note_secondary(self, packet: TcpPacket, ack: Position) -> None:
         """The edge of the newest window; a receiver never takes back what it offered (RFC 9293 §3.8.6)."""
@@ -87,21 +86,15 @@ class Windows:
 
     def offered(self, segment: Segment, ack: Position) -> int:
         """The window field that, with an ACK not above the segment's own, offers no more than both have."""
-        if self.primary_scale is None or segment.ack is None:
+        limit, scale = self.limit(segment), self.primary_scale
+        if limit is None or scale is None:
             return segment.window
-        scale = self._shift(segment)
-        edge = segment.ack + (segment.window << scale)
-        limit = edge if self.secondary_edge is None else min(edge, self.secondary_edge)
-        return min(_LARGEST, max(0, limit - ack) >> scale)
+        return min(_LARGEST, max(0, limit - ack) >> (0 if segment.flags & SYN else scale))
 
     def room(self, ack: Position) -> int:
         """The window field that offers what the secondary has."""
         edge, scale = self.secondary_edge, self.primary_scale
         return 0 if edge is None or scale is None else min(_LARGEST, max(0, edge - ack) >> scale)
-
-    def _shift(self, segment: Segment) -> int:
-        """The window of a SYN is never scaled (RFC 7323 §2.2)."""
-        return 0 if segment.flags & SYN else self.primary_scale or 0
 
     def narrowed(self, segment: Segment, ack: Position) -> bytes:
         """The IP packet of a pure ACK or of a SYN with this acknowledgment and no more window than both have."""

@@ -25,9 +25,9 @@ _STAMPED = struct.Struct("!HBBII")
 _NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_LENGTH = 0x0101, 8, 10
 
 
-def is_plain(header: Buffer, tcp: int) -> bool:
-    """Whether the IP header in front of the TCP header at `tcp` has neither options nor extensions."""
-    return tcp == (_IPV6_HEADER if header[0] >> 4 == 6 else _IPV4_HEADER)
+def is_plain(buffer: Buffer, tcp: int, ip: int = 0) -> bool:
+    """Whether the IP header at `ip` in front of the TCP header at `tcp` has neither options nor extensions."""
+    return tcp - ip == (_IPV6_HEADER if buffer[ip] >> 4 == 6 else _IPV4_HEADER)
 
 
 def timestamps(header: Buffer, tcp: int) -> tuple[Serial, Serial] | None:
