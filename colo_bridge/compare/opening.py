@@ -20,6 +20,9 @@ _REMEMBERED_ISNS = 4
 _MOST_SYN_DATA = 0xFFFF
 """RFC 7413: one replica may accept data that came with the client's SYN, the other not."""
 
+_MOST_APART = 1 << 24
+"""Bytes that one replica may have got more than the other; connections are mostly further apart."""
+
 
 class Opening(Streams):
     """The SYNs of a connection, in front of its streams."""
@@ -220,6 +223,16 @@ class Opening(Streams):
         if ack is None or not syn.flags & ACK:
             return False
         return abs(position_near(syn.acknowledgment, ack) - ack) > _MOST_SYN_DATA
+
+    def may_go_on(self, packet: TcpPacket) -> bool:
+        """Whether a secondary whose SYN was not seen may be here, by its ACK, and not in a connection before.
+
+        Only a checkpoint lets the primary get here alone.
+        """
+        highest = self.floor.primary
+        if not self.syn_matched or highest is None or not packet.flags & ACK:
+            return self.syn_matched
+        return abs(position_near(packet.acknowledgment, highest) - highest) <= _MOST_APART
 
     @property
     def _syn_ack(self) -> Position | None:

@@ -355,3 +355,26 @@ def test_a_checkpoint_that_leaves_a_packet_undecided_is_a_fault_of_ours() -> Non
     ledger.hold(item)
     with pytest.raises(InternalError):
         ledger.renew(synchronised=True)
+
+
+def test_a_secondary_that_lags_by_a_connection_does_not_raise_the_floor_of_the_next() -> None:
+    """Two checkpoints that copied nothing let the primary run ahead before the secondary sent anything."""
+    play("""
+        P a 500+5 ack 9             =>
+        checkpoint                  => a
+        P b SA 90000 ack 700000000  =>
+        checkpoint                  => b
+        P c A 90001 ack 700000000   =>
+        S   A 505 ack 900000000     =>
+        S   90001+5 ack 700000000   => c
+        P d 90001+5 ack 700000000   => d
+    """)
+
+
+def test_a_secondary_whose_syn_was_lost_goes_on_behind_the_checkpoint() -> None:
+    play("""
+        P a S 0             =>
+        checkpoint          => a
+        S   1+5             =>
+        P b 1+5             => b
+    """)
