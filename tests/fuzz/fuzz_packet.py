@@ -18,6 +18,7 @@ from colo_bridge.wire.packet import ETHERNET_HEADER, MalformedPacket, Parsed
 SETTINGS = Settings(
     timeout=0.1,
     cure_after=0.01,
+    forward=True,
     held_packets=8,
     held_bytes=2_000,
     secondary_packets=8,
@@ -72,7 +73,8 @@ class Session:
         assert counters["held_packets_now"] == counters["held_bytes_now"] == 0
         assert counters["secondary_packets_now"] == counters["secondary_bytes_now"] == 0
         assert counters["primary_packets"] == self.given
-        assert counters["released_packets"] + counters["dropped_packets"] == self.given
+        decided = (counters[f"{decision}_packets"] for decision in ("released", "replaced", "dropped"))
+        assert sum(decided) == self.given
         assert counters["secondary_packets"] == counters["thrown_away_packets"] + counters["malformed_secondary"]
 
     def _act(self, action: int, frame: bytearray) -> None:
@@ -125,11 +127,14 @@ class Session:
     def _take(self) -> None:
         """Take what was decided; nothing may be decided twice."""
         comparator = self.comparator
-        for token in [*comparator.released, *comparator.dropped, *(token for token, _ in comparator.revised)]:
+        revised = (token for token, _ in comparator.revised)
+        for token in [*comparator.released, *comparator.replaced, *comparator.dropped, *revised]:
             assert token not in self.decided, "decided twice"
             self.decided.add(token)
-        for decided in (comparator.released, comparator.dropped, comparator.revised, comparator.divergences):
-            decided.clear()
+        for left in (comparator.released, comparator.replaced, comparator.dropped, comparator.revised):
+            left.clear()
+        comparator.divergences.clear()
+        comparator.forwarded.clear()
 
     def _check_limits(self) -> None:
         counters = self.comparator.counters()
