@@ -16,9 +16,9 @@ from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
-from tests import forms
+from tests import forms, neighbours
 from tests.daemon.fakes import FakeQueue, FakeTap, close_all
-from tests.packets import arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
+from tests.packets import CLIENT_MAC, arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
 
 AT_ONCE = datapath._READS
 """Packets that one turn reads."""
@@ -234,6 +234,18 @@ def test_what_is_not_compared_is_thrown_away_from_the_secondary(rig: Rig) -> Non
     assert rig.counters["thrown_away_packets"] == 3
     assert (rig.counters["not_ip_thrown_away"], rig.counters["neighbour_thrown_away"]) == (1, 1)
     assert rig.secondary.sent == []
+
+
+def test_the_secondary_is_answered_who_has_an_address(rig: Rig) -> None:
+    """From what its link said to the primary; the comparator sees what it did before."""
+    rig.client(neighbours.arp(neighbours.CLIENT, neighbours.GUEST, mac=CLIENT_MAC), neighbours.advertisement())
+    rig.secondary.sent.clear()
+    rig.replica(neighbours.arp(), neighbours.solicitation(), udp(payload=b"hello"))
+    reply, advertisement = rig.secondary.sent
+    assert (reply[6:12], reply[12:14]) == (CLIENT_MAC, b"\x08\x06")
+    assert (advertisement[6:12], advertisement[12:14]) == (CLIENT_MAC, b"\x86\xdd")
+    assert (rig.counters["not_ip_thrown_away"], rig.counters["neighbour_thrown_away"]) == (1, 1)
+    assert rig.counters["secondary_packets_now"] == 1
 
 
 def test_malformed_frames_of_a_client_do_not_reach_the_secondary(rig: Rig) -> None:
