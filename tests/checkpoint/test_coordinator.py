@@ -220,7 +220,8 @@ class Walk(RuleBasedStateMachine):
         if before in (State.PAUSED, State.STOPPING):
             return
         self.wanted = self.running = True
-        self.killed, self.started_at, self.bound = False, self.now, POLICY.pause_timeout
+        self.killed, self.bound = False, POLICY.pause_timeout
+        self.started_at = self.free_at = self.now
 
     @rule()
     def resume(self):
@@ -229,6 +230,7 @@ class Walk(RuleBasedStateMachine):
         self.unasked += not self.wanted
         self.done += 1
         self.wanted = self.running = self.killed = False
+        self.free_at = self.now
 
     @precondition(lambda self: self.running)
     @rule(success=st.booleans())
