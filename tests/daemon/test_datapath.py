@@ -360,6 +360,36 @@ def test_a_checkpoint_hands_over_what_the_client_sent_before_it(rig: Rig) -> Non
     assert len(rig.secondary.sent) == AT_ONCE + 1
 
 
+def test_at_the_pause_everything_is_read_and_what_the_secondary_would_get_is_not_delivered(rig: Rig) -> None:
+    ids = rig.queue.put(*datagrams(2 * AT_ONCE))
+    rig.secondary.put(*datagrams(AT_ONCE + 1, seed=2))
+    rig.mirror.put(*datagrams(AT_ONCE + 1, seed=3))
+    rig.path.secondary_stopped()
+    rig.path.primary_stopped()
+    assert not (rig.queue.waiting or rig.secondary.waiting or rig.mirror.waiting)
+    assert (rig.secondary.sent, rig.path.mirrored_discarded) == ([], AT_ONCE + 1)
+    assert rig.queue.accepted == []
+    rig.path.checkpoint_done(True)
+    assert rig.queue.accepted == ids
+
+
+def test_what_is_sent_after_the_pause_is_not_of_the_checkpoint(rig: Rig) -> None:
+    old, new = udp(payload=b"old"), udp(payload=b"new")
+    (held,) = rig.primary(old)
+    rig.path.primary_stopped()
+    (later,) = rig.queue.put(new)
+    rig.secondary.put(new)
+    rig.mirror.put(udp(payload=b"for both"))
+    rig.path.checkpoint_done(True)
+    assert rig.queue.accepted == [held]
+    _all(rig.path.on_primary)
+    assert rig.queue.accepted == [held]
+    _all(rig.path.on_secondary)
+    assert rig.queue.accepted == [held, later]
+    _all(rig.path.on_mirror)
+    assert len(rig.secondary.sent) == 1
+
+
 def test_a_checkpoint_allows_the_next_divergence(rig: Rig) -> None:
     for text in (b"first", b"second"):
         rig.primary(udp(payload=text))
