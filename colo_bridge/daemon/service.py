@@ -89,7 +89,7 @@ class Service:
         self._protections = [protection for _, protection in protections]
         self._paths = [self._data_path(protection) for protection in self._protections]
         self._rules.serve([path.comparator.passthrough for path in self._paths])
-        self._guard = Guard(protections)
+        self._guard = Guard(protections, self._watch_again)
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         for number in STOP_SIGNALS:
@@ -102,7 +102,14 @@ class Service:
         self._watch(loop.add_reader)
         helpers = [
             asyncio.create_task(work)
-            for work in (self._guard.run(), self._tick(), self._cure(), self._age(), self._keep_watchdog())
+            for work in (
+                self._guard.run(),
+                self._guard.follow_devices(),
+                self._tick(),
+                self._cure(),
+                self._age(),
+                self._keep_watchdog(),
+            )
         ]
         self._notifier.ready(self._summary())
         log.info("guest %s: %s", self._config.guest, self._summary())
@@ -129,6 +136,12 @@ class Service:
         for protection in self._protections:
             for port in (protection.queue, protection.secondary, protection.mirror):
                 remove_reader(port.fileno())
+
+    def _watch_again(self) -> None:
+        """The loop gives up a TAP that somebody deletes, for ever."""
+        loop = asyncio.get_running_loop()
+        self._unwatch(loop.remove_reader)
+        self._watch(loop.add_reader)
 
     async def _tick(self) -> None:
         while True:

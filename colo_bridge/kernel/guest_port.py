@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from colo_bridge.errors import KernelError, OperatorError
 from colo_bridge.kernel import links, tap, traffic
-from colo_bridge.kernel.tap import Tap, name_for
 
 
 def create(name: str, *, address: str | None = None, owner: int | None = None) -> None:
@@ -41,7 +39,7 @@ def delete(name: str) -> None:
 
 def _bar(name: str) -> None:
     """A port without its barrier is never left behind: it is not persistent yet."""
-    with contextlib.closing(Tap(name_for("port", name, "x"), queue_length=1)) as transit:
-        traffic.bar(name, transit.name)
+    with tap.transit(tap.name_for("port", name, "x")) as nowhere:
+        traffic.bar(name, nowhere)
     if not traffic.is_barred(name):
         raise KernelError(f"the barrier of {name} is not in force")

@@ -6,11 +6,13 @@ linux/virtio_net.h (struct virtio_net_hdr_mrg_rxbuf, 12 bytes, host byte order).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
@@ -129,6 +131,17 @@ def name_device(descriptor: int, name: str, flags: int = 0) -> None:
         fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_TUN_EXCL | flags))
     except OSError as error:
         raise _refused(name, error) from error
+
+
+@contextlib.contextmanager
+def transit(name: str) -> Iterator[str]:
+    """A device that exists inside only and is never up: what is pointed at it leads nowhere afterwards."""
+    descriptor = open_device()
+    try:
+        name_device(descriptor, name)
+        yield name
+    finally:
+        os.close(descriptor)
 
 
 def persist(descriptor: int, name: str, owner: int | None) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +22,6 @@ pytestmark = pytest.mark.namespace
 
 PORT = "s0"
 OUTPUT = rig.udp(b"output of the secondary")
-_TUNSETIFF, _TAP_WITHOUT_HEADER = 0x400454CA, 0x1002
 
 
 class HostWithGuest(Host):
@@ -34,18 +31,11 @@ class HostWithGuest(Host):
         super().__init__()
         shell("ip link del s0")
         guest_port.create(PORT)
-        self.guest = attach(PORT)
+        self.guest = rig.attach(PORT)
 
     def sends_nothing_to_anybody(self) -> bool:
         os.write(self.guest, OUTPUT)
         return self.client.silent()
-
-
-def attach(name: str) -> int:
-    """A guest at this port."""
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _TAP_WITHOUT_HEADER))
-    return descriptor
 
 
 def armed(config: Config) -> NicProtection:
@@ -137,7 +127,7 @@ def test_the_guest_may_come_and_go(tmp_path: Path) -> None:
     rig.kill(rig.start_child(lambda: armed(configuration(tmp_path, "auto"))))
     on_the_bridge()
     os.close(host.guest)
-    host.guest = attach(PORT)
+    host.guest = rig.attach(PORT)
     assert host.sends_nothing_to_anybody()
 
 
