@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
 import socket
 import subprocess
@@ -21,11 +22,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from colo_bridge.cli import main as cli
 from colo_bridge.daemon import guard as guard_module
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.errors import ColoBridgeError
-from colo_bridge.kernel import nfqueue_messages
+from colo_bridge.kernel import links, nfqueue_messages
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.kernel.withdrawal import Names
 from tests import packets
@@ -206,6 +208,34 @@ def test_invariant_8_the_redirect_stays_while_the_secondarys_port_exists(tmp_pat
         shell("ip link set s0 nomaster")
         daemon.command("cleanup")
     assert " state DOWN " in shell("ip -o link show s0")
+
+
+@namespaced
+def test_invariant_8_what_leaves_a_port_of_port_create_reaches_nobody_whatever_dies(tmp_path: Path) -> None:
+    host = Host()
+    shell("ip link del s0")
+    assert cli.main(["port", "create", "s0"]) == 0
+    guest = rig.attach("s0")
+
+    def is_silent() -> bool:
+        shell("ip link set s0 master br0 up")
+        os.write(guest, UNVERIFIED)
+        silent = host.client.silent()
+        shell("ip link set s0 nomaster")
+        return silent
+
+    assert is_silent()
+    with running(tmp_path, "auto") as daemon:
+        assert daemon.stop() == 0
+        assert is_silent()
+    with running(tmp_path, "auto") as daemon:
+        daemon.kill()
+        assert is_silent()
+        assert daemon.command("cleanup").returncode == 0
+        assert is_silent()
+    assert " UP " in shell("ip -o link show s0").replace(",", " ").replace(">", " ")
+    assert cli.main(["port", "delete", "s0"]) == 0
+    assert links.find("s0") is None
 
 
 # 9. Protection is proved, not assumed.

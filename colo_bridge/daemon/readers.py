@@ -19,15 +19,19 @@ class Readers:
     def __init__(self, nics: Sequence[tuple[NicProtection, DataPath]]) -> None:
         self._nics = nics
         self._loop = asyncio.get_running_loop()
-        self._secondary_rests = False
+        self._primary_rests = self._secondary_rests = False
 
     def start(self) -> None:
         """Read everything."""
-        self._secondary_rests = False
-        for nic, path in self._nics:
-            self._loop.add_reader(nic.queue.fileno(), path.on_primary)
-            self._loop.add_reader(nic.secondary.fileno(), path.on_secondary)
-            self._loop.add_reader(nic.mirror.fileno(), path.on_input)
+        self._primary_rests = self._secondary_rests = False
+        self._read()
+
+    def renew(self) -> None:
+        """The loop gives up a TAP that somebody deletes, for ever: read anew what was read."""
+        for nic, _ in self._nics:
+            for port in (nic.queue, nic.secondary, nic.mirror):
+                self._loop.remove_reader(port.fileno())
+        self._read()
 
     def stop(self) -> None:
         """Read nothing."""
@@ -48,7 +52,16 @@ class Readers:
             path.primary_stopped()
         self._rest_primary()
 
+    def _read(self) -> None:
+        for nic, path in self._nics:
+            if not self._primary_rests:
+                self._loop.add_reader(nic.queue.fileno(), path.on_primary)
+            if not self._secondary_rests:
+                self._loop.add_reader(nic.secondary.fileno(), path.on_secondary)
+                self._loop.add_reader(nic.mirror.fileno(), path.on_input)
+
     def _rest_primary(self) -> None:
+        self._primary_rests = True
         for nic, _ in self._nics:
             self._loop.remove_reader(nic.queue.fileno())
 

@@ -91,7 +91,8 @@ class Service:
         self._protections = [protection for _, protection in protections]
         self._paths = [self._data_path(protection) for protection in self._protections]
         self._rules.serve([path.comparator.passthrough for path in self._paths])
-        self._guard = Guard(protections)
+        readers = Readers(list(zip(self._protections, self._paths, strict=True)))
+        self._guard = Guard(protections, readers.renew)
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         for number in STOP_SIGNALS:
@@ -101,13 +102,17 @@ class Service:
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         await self.control.start()
         self._evidence.start()
-        readers = Readers(list(zip(self._protections, self._paths, strict=True)))
         following = self._checkpoints.serve(self._paths, readers)
         readers.start()
         helpers = [
             asyncio.create_task(work)
             for work in (
-                *(self._guard.run(), self._tick(), self._cure(), self._age(), self._keep_watchdog()),
+                self._guard.run(),
+                self._guard.follow_devices(),
+                self._tick(),
+                self._cure(),
+                self._age(),
+                self._keep_watchdog(),
                 *following,
             )
         ]

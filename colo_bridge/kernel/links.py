@@ -108,6 +108,14 @@ def set_down(name: str) -> None:
     change(name, state="down")
 
 
+def delete(name: str) -> None:
+    """Delete the device, if there is one; KernelError if refused."""
+    link = find(name)
+    if link is not None:
+        with _explained(f"delete {name}"), session() as route:
+            route.link("del", index=link.index)
+
+
 def has_ipv6() -> bool:
     """Whether this kernel runs with IPv6."""
     return _IPV6.exists()

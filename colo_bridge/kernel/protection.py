@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from colo_bridge.config import Config, NicConfig
 from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.kernel import bridge, firewall, forwarding, links, traffic
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
+from colo_bridge.kernel.fault import Fault, Probe, answer, first
 from colo_bridge.kernel.firewall import Diversion, Firewall, Placement
 from colo_bridge.kernel.links import Link
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.state import StateFile
-from colo_bridge.kernel.tap import Tap
+from colo_bridge.kernel.tap import Tap, transit
 from colo_bridge.kernel.traffic import Detour
 from colo_bridge.kernel.withdrawal import Names, withdraw
 
@@ -30,20 +30,11 @@ _MASTERS = ("", "bridge", "vrf")
 """Where a port's packets pass iptables: alone, or on a Linux bridge; not in Open vSwitch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One part of the protection that is not in force."""
-
-    part: str
-    """`port`, `tap`, `forward`, `queue`, `mirror`, `redirect`, `discard`, `hook` or `rule`."""
-    problem: str
-
-
 class NicProtection:
     """`queue` and the TAPs exist between `arm` and `disarm`.
 
     `check`, `mend` and `counters` may run in another thread than the one that uses those: they
-    touch neither their buffers nor what waits in them.
+    touch neither their buffers nor what waits in them.  `mend_devices` may run beside them in a third.
     """
 
     queue: PacketQueue
@@ -63,6 +54,8 @@ class NicProtection:
         self._tables = [firewall.choose(config.firewall.backend, family) for family in self._families]
         self._firewalls: list[Firewall] = [firewall.open_firewall(tables) for tables in self._tables]
         self._lock = threading.Lock()
+        """Held for one probe or step at a time: `mend_devices` has no time to wait for a whole check."""
+        self._bridged = False
         self.taken_over = False
         """Whether `arm` found something in force that a killed daemon had left."""
 
@@ -83,22 +76,43 @@ class NicProtection:
             undo.callback(self.queue.close)
             if not self.taken_over:
                 undo.callback(self._withdraw)
-            for step in self._steps():
+            for step in (*self._device_steps(), *self._rule_steps()):
                 step()
             undo.pop_all()
         self._remove_from_other_tables()
 
+    @property
+    def devices(self) -> frozenset[str]:
+        """Names of those whose coming and going changes the protection."""
+        names = self._names
+        return frozenset(
+            (self._nic.primary_port, self._nic.secondary_port, names.mirror, names.secondary, names.forward)
+        )
+
     def check(self) -> list[Fault]:
         """What is not in force at this moment; meant for once a second."""
-        with self._lock, links.session(snapshot=True):
-            return [Fault(part, problem) for part, probe in self._probes() if (problem := _answer(probe))]
+        with links.session(snapshot=True):
+            return self._found((*self._device_probes(), *self._rule_probes()))
 
     def mend(self) -> None:
         """Put in force again what can be; what cannot is for the next `check` to report."""
-        with self._lock, links.session():
-            for step in self._steps():
-                with contextlib.suppress(ColoBridgeError):
-                    step()
+        with links.session():
+            self._take((*self._device_steps(), *self._rule_steps()))
+
+    def mend_devices(self) -> list[Fault]:
+        """The part of `check` and `mend` that takes milliseconds: for when a device came, went or changed."""
+        with links.session(snapshot=True):
+            # What keeps packets in comes first: until it is there, nobody but the kernel sees what passes.
+            faults = self._found(self._urgent_probes())
+        if faults:
+            with links.session():
+                self._take(self._urgent_steps())
+        with links.session(snapshot=True):
+            faults += self._found(self._device_probes())
+        if faults:
+            with links.session():
+                self._take(self._device_steps())
+        return list(dict.fromkeys(faults))
 
     def disarm(self) -> None:
         """Remove everything; the secondary's port stays down."""
@@ -124,31 +138,55 @@ class NicProtection:
             }
         return {f"{group}_{name}": count for group, counts in groups.items() for name, count in counts.items()}
 
-    def _steps(self) -> tuple[Callable[[], None], ...]:
+    def _urgent_steps(self) -> tuple[Callable[[], None], ...]:
+        return self._contain_secondary, self._detour_secondary, self._discard, self._copy_to_secondary
+
+    def _device_steps(self) -> tuple[Callable[[], None], ...]:
         return (
+            self._create_taps,
+            *self._urgent_steps(),
             self._raise_taps,
-            self._attach_forward,
-            self._bind_queue,
-            self._copy_to_secondary,
-            self._detour_secondary,
-            self._discard,
             self._raise_secondary_port,
+            self._attach_forward,
             self._switch_hooks_on,
-            self._divert,
         )
 
-    def _probes(self) -> tuple[tuple[str, Callable[[], str]], ...]:
+    def _rule_steps(self) -> tuple[Callable[[], None], ...]:
+        return (self._bind_queue, self._divert)
+
+    def _urgent_probes(self) -> tuple[Probe, ...]:
         return (
             ("port", self._problem_of_ports),
-            ("tap", self._problem_of_taps),
-            ("forward", self._problem_of_forward),
-            ("queue", self._problem_of_queue),
-            ("mirror", self._problem_of_mirror),
             ("redirect", self._problem_of_redirect),
             ("discard", self._problem_of_discards),
-            ("hook", self._problem_of_hooks),
-            ("rule", self._problem_of_rules),
+            ("mirror", self._problem_of_mirror),
         )
+
+    def _device_probes(self) -> tuple[Probe, ...]:
+        return (
+            *self._urgent_probes(),
+            ("tap", self._problem_of_taps),
+            ("forward", self._problem_of_forward),
+            ("hook", self._problem_of_hooks),
+        )
+
+    def _rule_probes(self) -> tuple[Probe, ...]:
+        return ("queue", self._problem_of_queue), ("rule", self._problem_of_rules)
+
+    def _found(self, probes: Iterable[Probe]) -> list[Fault]:
+        faults = []
+        for part, probe in probes:
+            with self._lock:
+                problem = answer(probe)
+            if problem:
+                faults.append(Fault(part, problem))
+        return faults
+
+    def _take(self, steps: Iterable[Callable[[], None]]) -> None:
+        """Each of them, also if another one fails."""
+        for step in steps:
+            with self._lock, contextlib.suppress(ColoBridgeError):
+                step()
 
     def _refuse_wrong_ports(self) -> None:
         primary, secondary = links.get(self._nic.primary_port), links.get(self._nic.secondary_port)
@@ -187,7 +225,22 @@ class NicProtection:
 
     # What has to be so, in this order.
 
+    def _contain_secondary(self) -> None:
+        """A port that came back on a bridge may be there without its redirect."""
+        secondary = links.find(self._nic.secondary_port)
+        if secondary is not None and secondary.master is not None and secondary.up:
+            links.set_down(secondary.name)
+
+    def _create_taps(self) -> None:
+        """Those that somebody deleted."""
+        for tap in self._taps():
+            if links.find(tap.name) is None:
+                tap.create()
+
     def _raise_taps(self) -> None:
+        """What is sent into one before it has its redirect would reach the host."""
+        if self._problem_of_redirect():
+            return
         for tap in (self.mirror, self.secondary):
             if not links.get(tap.name).up:
                 links.set_up(tap.name)
@@ -205,23 +258,25 @@ class NicProtection:
             self._ensure(detour)
 
     def _detour_secondary(self) -> None:
+        # The one that keeps the secondary in comes first: its port may be up already.
+        for detour in reversed(self._redirect_detours()):
+            self._ensure(detour)
         port = self._nic.secondary_port
         if not links.is_quiet(port):
             self._state.record_quieted(port)
             links.quiet(port)
-        for detour in self._redirect_detours():
-            self._ensure(detour)
 
     def _raise_secondary_port(self) -> None:
-        if not self._problem_of_redirect() and not links.get(self._nic.secondary_port).up:
-            links.set_up(self._nic.secondary_port)
+        port = links.get(self._nic.secondary_port)
+        if not self._problem_of_redirect() and not port.up and port.master is None:
+            links.set_up(port.name)
 
     def _discard(self) -> None:
         if not self._problem_of_discards():
             return
-        with contextlib.closing(Tap(self._names.transit, queue_length=1)):
-            for port, kinds in self._discards():
-                if traffic.ensure_discards(port, kinds, self._names.transit):
+        with transit(self._names.transit) as nowhere:
+            for port, kinds in filter(_exists, self._discards()):
+                if traffic.ensure_discards(port, kinds, nowhere):
                     self._state.record_qdisc(port)
 
     def _switch_hooks_on(self) -> None:
@@ -250,10 +305,12 @@ class NicProtection:
         return "" if secondary.up else f"{secondary.name} is down"
 
     def _problem_of_taps(self) -> str:
-        for tap in filter(None, (self.mirror, self.secondary, self.forward)):
+        for tap in self._taps():
             link = links.find(tap.name)
-            if link is None or link.index != tap.index:
-                return f"{tap.name} is gone: restart the daemon"
+            if link is None:
+                return f"{tap.name} is gone"
+            if link.index != tap.index:
+                return f"{tap.name} is somebody else's: delete it"
             if not link.up:
                 return f"{tap.name} is down"
         return ""
@@ -265,19 +322,20 @@ class NicProtection:
         return "" if self.queue.is_bound() else f"queue {self._nic.queue} is not bound by this daemon"
 
     def _problem_of_mirror(self) -> str:
-        return _first(traffic.problem(detour) for detour in self._mirror_detours())
+        return first(traffic.problem(detour) for detour in self._mirror_detours())
 
     def _problem_of_redirect(self) -> str:
-        return _first(traffic.problem(detour) for detour in self._redirect_detours())
+        return first(traffic.problem(detour) for detour in self._redirect_detours())
 
     def _problem_of_discards(self) -> str:
-        wrong = (port for port, kinds in self._discards() if traffic.discards(port).keys() != kinds)
-        return _first(f"the filters on {port} that drop what is not compared are not those wanted" for port in wrong)
+        present = filter(_exists, self._discards())
+        wrong = (port for port, kinds in present if traffic.discards(port).keys() != kinds)
+        return first(f"the filters on {port} that drop what is not compared are not those wanted" for port in wrong)
 
     def _problem_of_hooks(self) -> str:
         port = links.find(self._nic.primary_port)
         hooks = self._hooks(port) if port is not None else ()
-        return _first(f"the {hook} is off" for hook in hooks if not bridge.hook_is_on(hook))
+        return first(f"the {hook} is off" for hook in hooks if not bridge.hook_is_on(hook))
 
     def _problem_of_rules(self) -> str:
         if links.find(self._nic.primary_port) is None:
@@ -285,12 +343,18 @@ class NicProtection:
         rule = self._rule()
         found = ((tables, opened.inspect(rule)) for tables, opened in zip(self._tables, self._firewalls, strict=True))
         wrong = ((tables, place) for tables, place in found if place is not Placement.FIRST)
-        return _first(f"the rule {rule.tag} of {tables} is {place.value}" for tables, place in wrong)
+        return first(f"the rule {rule.tag} of {tables} is {place.value}" for tables, place in wrong)
+
+    def _taps(self) -> Iterable[Tap]:
+        return filter(None, (self.mirror, self.secondary, self.forward))
 
     def _rule(self) -> Diversion:
-        bridged = links.get(self._nic.primary_port).bridge is not None
+        port = links.get(self._nic.primary_port)
+        # Down and alone it was made anew a moment ago, and is about to go where it was: the rule waits for it there.
+        if port.up or port.bridge is not None:
+            self._bridged = port.bridge is not None
         bypass = self._config.queue.bypass_when_dead
-        return Diversion(self._nic.primary_port, bridged, self._nic.queue, bypass, self._names.tag)
+        return Diversion(port.name, self._bridged, self._nic.queue, bypass, self._names.tag)
 
     def _hooks(self, port: Link) -> tuple[Hook, ...]:
         return tuple(Hook(port.bridge, family) for family in self._families) if port.bridge is not None else ()
@@ -315,13 +379,6 @@ class NicProtection:
             self._state.record_qdisc(detour.source)
 
 
-def _answer(probe: Callable[[], str]) -> str:
-    """A probe that fails is a fault as well."""
-    try:
-        return probe()
-    except ColoBridgeError as error:
-        return error.problem
-
-
-def _first(problems: Iterable[str]) -> str:
-    return next((problem for problem in problems if problem), "")
+def _exists(wanted: tuple[str, set[str]]) -> bool:
+    """Whether this port does; one that is missing is reported as such."""
+    return links.find(wanted[0]) is not None

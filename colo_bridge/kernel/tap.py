@@ -1,16 +1,18 @@
 """A TAP whose frames carry a virtio-net header and come in segments of up to 64 KB.
 
-Not persistent: it vanishes with this process.  Numbers: linux/if_tun.h,
+It vanishes with this process, other than a guest port that is made here.  Numbers: linux/if_tun.h,
 linux/virtio_net.h (struct virtio_net_hdr_mrg_rxbuf, 12 bytes, host byte order).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
@@ -20,6 +22,7 @@ VNET_HEADER_BYTES = 12
 
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+_TUNSETPERSIST, _TUNSETOWNER = 0x400454CB, 0x400454CC
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 _OFFLOADS = 0x01 | 0x02 | 0x04
 """TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6."""
@@ -45,13 +48,30 @@ class Tap:
         self.buffer = bytearray(VNET_HEADER_BYTES + _LARGEST_FRAME)
         self._buffers = [self.buffer]
         self._receive_errors = self._send_full = self._send_refused = 0
-        self._descriptor = _open(name)
+        self._queue_length = queue_length
+        self._descriptor = open_device()
         try:
-            links.quiet(name)
-            links.change(name, address=_address(name), txqlen=queue_length)
-            self.index = links.get(name).index
+            self.create()
         except ColoBridgeError:
             self.close()
+            raise
+
+    def create(self) -> None:
+        """Make the device, also after somebody deleted it: down, and behind the same descriptor.
+
+        An event loop that watched the descriptor has to be told to watch it again.
+        """
+        name_device(self._descriptor, self.name, _IFF_VNET_HDR)
+        try:
+            _set_offloads(self._descriptor)
+            links.quiet(self.name)
+            links.change(self.name, address=_address(self.name), txqlen=self._queue_length)
+            self.index = links.get(self.name).index
+        except OSError as error:
+            links.delete(self.name)
+            raise _refused(self.name, error) from error
+        except ColoBridgeError:
+            links.delete(self.name)
             raise
 
     def fileno(self) -> int:
@@ -97,22 +117,44 @@ class Tap:
             self._descriptor = -1
 
 
-def _open(name: str) -> int:
+def open_device() -> int:
+    """A descriptor that `name_device` makes a TAP of."""
     try:
-        descriptor = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise OperatorError(f"cannot open {_DEVICE}: {error.strerror}", "run as root; load the module tun") from error
+
+
+def name_device(descriptor: int, name: str, flags: int = 0) -> None:
+    """Create the device, down; OperatorError if there is one of this name."""
     try:
-        _create(descriptor, name)
+        fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_TUN_EXCL | flags))
     except OSError as error:
-        os.close(descriptor)
         raise _refused(name, error) from error
-    return descriptor
 
 
-def _create(descriptor: int, name: str) -> None:
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_TUN_EXCL
-    fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
+@contextlib.contextmanager
+def transit(name: str) -> Iterator[str]:
+    """A device that exists inside only and is never up: what is pointed at it leads nowhere afterwards."""
+    descriptor = open_device()
+    try:
+        name_device(descriptor, name)
+        yield name
+    finally:
+        os.close(descriptor)
+
+
+def persist(descriptor: int, name: str, owner: int | None) -> None:
+    """The device stays when the descriptor is closed; `owner` is the user that may use it without privileges."""
+    try:
+        if owner is not None:
+            fcntl.ioctl(descriptor, _TUNSETOWNER, owner)
+        fcntl.ioctl(descriptor, _TUNSETPERSIST, 1)
+    except OSError as error:
+        raise _refused(name, error) from error
+
+
+def _set_offloads(descriptor: int) -> None:
     fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
     try:
         fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _OFFLOADS | _UDP_OFFLOADS)

@@ -27,6 +27,8 @@ PREF = 203
 our turn.  Not what `tc` chooses by itself (49152 and below, 1 by habit)."""
 DISCARDS = {"ipv6": (200, 0x86DD), "vlan": (201, 0x8100), "qinq": (202, 0x88A8)}
 """What can be discarded: pref and Ethernet type of its filter, ahead of a redirect's."""
+BARRIER = 204
+"""Of the filter that stays for as long as its device: behind a redirect, so that it is met where there is none."""
 
 _PREFS = frozenset((PREF, *(pref for pref, _ in DISCARDS.values())))
 _EVERY_TYPE = 0x0003
@@ -139,6 +141,29 @@ def ensure_discards(port: str, kinds: Collection[str], transit: str) -> bool:
     return created
 
 
+def bar(port: str, transit: str) -> None:
+    """Drop all that comes from the port and is not redirected, until the port is deleted; nothing here undoes it.
+
+    `transit` as in `ensure_discards`.
+    """
+    source, target = links.get(port), _Target(links.get(transit).index, copy=False)
+    with _control(port) as control:
+        control.ensure_qdisc(source.index, Side.INGRESS)
+        control.install(source.index, Side.INGRESS, BARRIER, _EVERY_TYPE, target, None)
+
+
+def is_barred(port: str) -> bool:
+    """Whether nothing that comes from the port can reach anybody but by a redirect."""
+    barrier = _from_port(port, BARRIER)
+    return barrier is not None and barrier.target == 0
+
+
+def is_redirected(port: str) -> bool:
+    """Whether what comes from the port goes to a device that exists."""
+    installed = _from_port(port, PREF)
+    return installed is not None and installed.target != 0
+
+
 def discards(port: str) -> dict[str, int]:
     """Packets dropped so far of each kind that is discarded."""
     source = links.find(port)
@@ -174,6 +199,14 @@ def remove_qdisc(device: str) -> bool:
         return False
     with _control(device) as control:
         return control.remove_empty_qdisc(link.index)
+
+
+def _from_port(port: str, pref: int) -> _Installed | None:
+    source = links.find(port)
+    if source is None:
+        return None
+    with _control(port) as control:
+        return control.find(source.index, Side.INGRESS, pref)
 
 
 @contextlib.contextmanager
@@ -217,7 +250,8 @@ class _Control:
     def installed(self, index: int, side: Side) -> dict[int, _Installed]:
         """Ours by pref; u32 lists its hash tables too, which have no key node."""
         messages = self._route.get_filters(index=index, parent=side)
-        ours = [item for item in messages if item["info"] >> 16 in _PREFS and item["handle"] & _KEY_NODE]
+        known = _PREFS | {BARRIER}
+        ours = [item for item in messages if item["info"] >> 16 in known and item["handle"] & _KEY_NODE]
         return {item["info"] >> 16: _installed(item) for item in ours if item.get_attr("TCA_KIND") == "u32"}
 
     def install(

@@ -84,9 +84,8 @@ def _restore_hooks(recorded: NicState, state: StateFile) -> Iterator[str]:
 
 
 def _remove_detours(nic: NicConfig, recorded: NicState) -> Iterator[str]:
-    """The secondary's port goes down first: without its detour it must not reach any network."""
-    ours = traffic.has_filters(nic.secondary_port)
-    if ours:
+    """The secondary's port goes down first, unless it is barred: without its detour it must not reach any network."""
+    if traffic.has_filters(nic.secondary_port) and not traffic.is_barred(nic.secondary_port):
         links.set_down(nic.secondary_port)
     for port in (nic.secondary_port, nic.primary_port):
         yield from traffic.remove(port)

@@ -90,7 +90,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["run", "check", "status", "checkpoint", "passthrough", "cleanup", "compare", "replay", "lab"]]
+    "command",
+    ["", *["run", "check", "status", "checkpoint", "passthrough", "port", "cleanup", "compare", "replay", "lab"]],
 )
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command.split(), "--help")
@@ -226,3 +227,36 @@ def test_capabilities_are_read_from_the_process_status():
 def test_under_the_journal_every_line_has_its_priority():
     record = logging.LogRecord("colo_bridge.x", logging.WARNING, "", 0, "two\nlines", None, None)
     assert logs.JournalFormatter("%(name)s: %(message)s").format(record) == "<4>colo_bridge.x: two\n<4>lines"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("create", "much-too-long-name"), "no name of a device"),
+        (("create", ".."), "no name of a device"),
+        (("create", "cb-tno0", "--mac", "03:00:00:00:00:01"), "no address of a device"),
+        (("create", "cb-tno0", "--owner", "nobody-of-this-name"), "there is no user"),
+        (("delete",), "required: NAME"),
+    ],
+)
+def test_port_refuses_what_makes_no_sense(arguments, complaint):
+    finished = colo_bridge("port", *arguments)
+    assert (finished.returncode, complaint in finished.stderr) == (2, True), finished.stderr
+
+
+def test_port_needs_privileges():
+    for verb in ("create", "delete"):
+        finished = colo_bridge("port", verb, "cb-tno0", wrapper=["setpriv", "--bounding-set=-net_admin", "--"])
+        assert "CAP_NET_ADMIN" in sentence(finished)
+
+
+def test_port_is_made_once_and_deleted_once():
+    script = '"$@" create cb-tno0 --owner 0 && ! "$@" create cb-tno0; "$@" delete cb-tno0 && "$@" delete cb-tno0'
+    wrapper = ["unshare", "--net", "sh", "-c", script, "sh"]
+    finished = colo_bridge("port", wrapper=wrapper)
+    complaints = [line for line in finished.stderr.splitlines() if "error:" in line]
+    assert finished.returncode == 2
+    assert [("exists already" in line, "no network device" in line) for line in complaints] == [
+        (True, False),
+        (False, True),
+    ]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from colo_bridge.kernel.protection import Fault
+from colo_bridge.kernel.fault import Fault
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES
 from tests import packets
 
@@ -144,6 +144,17 @@ class FakeProtection:
         self._called("mend")
         if self.mends:
             self.faults.clear()
+
+    @property
+    def devices(self) -> frozenset[str]:
+        return frozenset(("p0",))
+
+    def mend_devices(self) -> list[Fault]:
+        self._called("mend_devices")
+        faults = list(self.faults)
+        if self.mends:
+            self.faults.clear()
+        return faults
 
     def disarm(self) -> None:
         self._called("disarm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,7 @@ import pytest
 from colo_bridge.daemon import guard as guard_module
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.errors import KernelError
-from colo_bridge.kernel.protection import Fault
+from colo_bridge.kernel.fault import Fault
 from tests.daemon.fakes import FakeProtection
 
 SECONDS = 10
@@ -184,3 +185,81 @@ def test_close_waits_for_a_check_under_way(nic: FakeProtection) -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), SECONDS))
     assert ended.is_set()
+
+
+class FakeMonitor:
+    """Tells what a test puts into `changes`."""
+
+    def __init__(self) -> None:
+        self.changes: list[set[str] | None] = []
+        self._here, self._there = socket.socketpair()
+
+    def tell(self, names: set[str] | None) -> None:
+        self.changes.append(names)
+        self._there.send(b"!")
+
+    def fileno(self) -> int:
+        return self._here.fileno()
+
+    def read(self) -> set[str] | None:
+        self._here.recv(1)
+        return self.changes.pop(0)
+
+    def close(self) -> None:
+        self._here.close()
+        self._there.close()
+
+
+def follow(monkeypatch: pytest.MonkeyPatch, nic: FakeProtection, *changes: set[str] | None, mended: list[int]) -> Guard:
+    """Run a guard that checks no more than once on its own, and tell it of changes."""
+    monkeypatch.setattr(guard_module, "_INTERVAL", SECONDS)
+    monitor = FakeMonitor()
+    monkeypatch.setattr(guard_module, "LinkMonitor", lambda: monitor)
+    guard = Guard([("net0", nic)], lambda: mended.append(nic.times("mend_devices")))
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(work) for work in (guard.run(), guard.follow_devices())]
+        while not guard.checks:
+            await asyncio.sleep(0.001)
+        nic.faults = [RULE]
+        for names in changes:
+            monitor.tell(names)
+        await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+            task.cancel()
+
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), SECONDS))
+    finally:
+        guard.close()
+    return guard
+
+
+@pytest.mark.parametrize("names", [{"p0"}, {"x0", "p0"}, None])
+def test_a_change_of_a_device_is_mended_said_and_counted_and_checked_at_once(
+    nic: FakeProtection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, names: set[str] | None
+) -> None:
+    mended: list[int] = []
+    guard = follow(monkeypatch, nic, names, mended=mended)
+    assert (guard.checks, guard.faults, guard.unprotected_checks) == (2, (), 1)
+    assert mended == [1]
+    assert errors(caplog) == ["UNPROTECTED: nic net0: rule: the rule is gone"]
+
+
+def test_a_change_of_a_device_that_is_not_ours_is_nothing(nic: FakeProtection, monkeypatch: pytest.MonkeyPatch) -> None:
+    mended: list[int] = []
+    guard = follow(monkeypatch, nic, {"x0"}, {"x1"}, mended=mended)
+    assert (guard.checks, nic.times("mend_devices"), mended) == (1, 0, [])
+
+
+def test_a_look_at_devices_that_fails_unexpectedly_ends_the_guard_loudly(
+    nic: FakeProtection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[Fault]:
+        raise RuntimeError("a bug")
+
+    nic.mend_devices = fail
+    with pytest.raises(RuntimeError):
+        follow(monkeypatch, nic, {"p0"}, mended=[])

@@ -23,7 +23,7 @@ from colo_bridge.daemon import guard as guard_module
 from colo_bridge.daemon import service as service_module
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.service import Service
-from colo_bridge.kernel.protection import Fault
+from colo_bridge.kernel.fault import Fault
 from tests.captures import read_pcapng
 from tests.daemon.fakes import FakeProtection
 from tests.packets import tcp, udp

@@ -1,5 +1,6 @@
 """Devices, frames and child processes for tests that run against the real kernel."""
 
+import fcntl
 import os
 import secrets
 import select
@@ -23,6 +24,7 @@ VNET_HEADER = struct.Struct("=BBHHHH")
 PACKET_VNET_HEADER, PACKET_IGNORE_OUTGOING = 15, 23
 GUEST_MAC, CLIENT_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 IPV6_ADDRESSES = IPv6Address("fd00::2").packed + IPv6Address("fd00::1").packed
+TUNSETIFF, TAP_WITHOUT_HEADER = 0x400454CA, 0x1002
 PATIENCE = 5.0
 SILENCE = 0.15
 
@@ -137,6 +139,13 @@ class Wire:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def attach(name: str) -> int:
+    """A guest at this persistent TAP, as QEMU attaches one: frames without a header."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), TAP_WITHOUT_HEADER))
+    return descriptor
 
 
 def ipv4(payload: bytes, *, ident: int = 0, protocol: int = 17) -> bytes:

@@ -110,6 +110,9 @@ FAULTS: dict[str, tuple[str, Callable[[NicProtection, str], object]]] = {
     "secondary port": ("redirect", lambda _, __: recreate_secondary_port()),
     "secondary port down": ("port", lambda _, __: links.set_down("s0")),
     "tap down": ("tap", lambda made, _: links.set_down(made.mirror.name)),
+    "tap of the mirror deleted": ("tap", lambda made, _: shell(f"ip link del {made.mirror.name}")),
+    "tap of the secondary deleted": ("tap", lambda made, _: shell(f"ip link del {made.secondary.name}")),
+    "forwarding tap deleted": ("tap", lambda made, _: shell(f"ip link del {made.forward.name}")),
     "forwarding tap off the bridge": ("forward", lambda made, _: shell(f"ip link set {made.forward.name} nomaster")),
     "forwarding tap flooded": (
         "forward",
@@ -141,6 +144,49 @@ def test_fault_is_reported_and_mended(backend, tmp_path, name):
     made.disarm()
 
 
+@pytest.mark.parametrize(
+    "name", ["primary port", "secondary port", "tap of the secondary deleted", "hook", "MTU of the port"]
+)
+def test_change_of_a_device_is_mended_without_the_rules(tmp_path, name):
+    Host()
+    made = armed(configuration(tmp_path, "auto"))
+    assert made.mend_devices() == []
+    part, fault = FAULTS[name]
+    fault(made, "auto")
+    assert part in {fault.part for fault in made.mend_devices()}
+    assert made.check() == made.mend_devices() == []
+    made.disarm()
+
+
+def test_tap_whose_name_was_taken_stays_reported(tmp_path):
+    Host()
+    made = armed(configuration(tmp_path, "auto"))
+    shell(
+        f"ip link del {made.mirror.name}; ip tuntap add {made.mirror.name} mode tap; ip link set {made.mirror.name} up"
+    )
+    made.mend()
+    assert [fault.problem for fault in made.check()] == [f"{made.mirror.name} is somebody else's: delete it"]
+    shell(f"ip link del {made.mirror.name}")
+    made.mend()
+    assert made.check() == []
+    made.disarm()
+
+
+def test_port_made_anew_is_diverted_before_it_is_back_on_its_bridge(backend, tmp_path):
+    """Down and alone it is not taken for a routed port, whose rule would not match on the bridge."""
+    host = Host()
+    made = armed(configuration(tmp_path, backend))
+    shell("ip link del p0; ip link add p0 type veth peer name p1; ip link set p1 up")
+    made.mend()
+    shell("ip link set p0 master br0; ip link set p0 up")
+    assert "rule" not in parts(made)
+    host.primary = rig.Wire("p1")
+    host.primary.send(rig.udp(b"unverified"))
+    assert receive_from(made.queue)
+    assert host.client.silent()
+    made.disarm()
+
+
 def test_missing_port_stays_reported_until_it_is_back(backend, tmp_path):
     Host()
     made = armed(configuration(tmp_path, backend))
@@ -165,6 +211,12 @@ def test_secondary_port_on_a_bridge_is_refused_and_reported(backend, tmp_path):
     made = armed(config)
     shell("ip link set s0 master br0")
     assert parts(made) == {"port"}
+    made.mend()
+    assert not links.get("s0").up
+    assert parts(made) == {"port"}
+    shell("ip link set s0 nomaster")
+    made.mend()
+    assert made.check() == []
     made.disarm()
 
 
