@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import forms
 from tests.peers import Compare, comparing
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "comparator.json").read_text())["vectors"]
+BY_NAME = {vector["id"]: vector for vector in VECTORS}
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "IPv6": forms.over_ipv6,
+    "802.1Q": lambda frame: forms.tagged(frame, 7),
+    "802.1ad and 802.1Q, IPv6": lambda frame: forms.tagged(forms.over_ipv6(frame), 8, 7, outer=0x88A8),
+}
 
 
 class Labels:
@@ -53,8 +61,7 @@ def take(compare: Compare, step: dict[str, Any]) -> list[bytes]:
     return compare.out_after_secondary()
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=[vector["id"] for vector in VECTORS])
-def test_vector(vector: dict[str, Any]) -> None:
+def verify(vector: dict[str, Any]) -> None:
     with comparing() as compare:
         outcome = play(compare, vector)
         malformed = compare.counters().get("malformed_primary", 0)
@@ -63,3 +70,19 @@ def test_vector(vector: dict[str, Any]) -> None:
     ]
     assert outcome in [wanted, *vector.get("also_acceptable", [])]
     assert malformed == len(vector.get("dropped", []))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=BY_NAME)
+def test_vector(vector: dict[str, Any]) -> None:
+    verify(vector)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("name", ["T04", "H10", "C01", "U06", "I02"])
+def test_vector_over_ipv6_and_in_vlans(name: str, form: Callable[[bytes], bytes]) -> None:
+    """One of each kind; all of them are played in these forms without the sockets."""
+    steps = [
+        {**step, "frame": form(bytes.fromhex(step["frame"])).hex()} if "frame" in step else step
+        for step in BY_NAME[name]["steps"]
+    ]
+    verify({**BY_NAME[name], "steps": steps})
