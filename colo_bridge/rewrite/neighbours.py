@@ -14,7 +14,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from colo_bridge.rewrite.limits import RewriteCounters, RewriteLimits
-from colo_bridge.wire.neighbour import Announcement, announced, answer, asked, sender
+from colo_bridge.wire.neighbour import Announcement, announced, answer, asked, plain_source, sender
+
+_NOTED_EVERY = 1.0
+"""Seconds after which the sender of a packet is noted again."""
 
 
 class _Neighbour:
@@ -43,6 +46,11 @@ class Neighbours:
 
     def hear(self, frame: bytearray, start: int, end: int, now: float) -> None:
         """Learn from a well-formed frame for the guest."""
+        # Fast path: datagrams come in numbers, and once in a while is often enough to note their sender.
+        address, hardware = plain_source(frame, start)
+        known = self._told.get(address) or self._seen.get(address)
+        if known is not None and now - known.heard < _NOTED_EVERY and known.hardware == hardware:
+            return
         told = announced(frame, start, end)
         if told is not None:
             neighbour = self._note(self._told, told, now)

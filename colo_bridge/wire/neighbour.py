@@ -86,6 +86,17 @@ def announced(buffer: Buffer, start: int, end: int) -> Announcement | None:
     return None
 
 
+def plain_source(buffer: Buffer, start: int) -> tuple[bytes, Buffer]:
+    """Address and hardware address of an untagged packet's sender; no address for what `announced` may read."""
+    ethernet_type = buffer[start + 12 : start + ETHERNET_HEADER]
+    address = b""
+    if ethernet_type == _IPV4_TYPE:
+        address = bytes(buffer[start + 26 : start + 30])
+    elif ethernet_type == _IPV6_TYPE and buffer[start + 20] != ICMPV6:
+        address = bytes(buffer[start + 22 : start + 38])
+    return address, buffer[start + 6 : start + 12]
+
+
 def sender(buffer: Buffer, start: int, end: int) -> Announcement | None:
     """Whoever sent a well-formed IP packet: a neighbour, or the router in whose name the sender can be reached."""
     vlans, at = behind_tags(buffer, start, end)
