@@ -25,6 +25,7 @@ from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.service import Service
 from colo_bridge.kernel.fault import Fault
 from tests.captures import read_pcapng
+from tests.checkpoint.fake_qemu import FakeQemu
 from tests.daemon.fakes import FakeProtection
 from tests.packets import tcp, udp
 
@@ -613,3 +614,117 @@ def test_a_check_that_does_not_end_is_no_protection(configure, monkeypatch):
         await daemon.until(lambda: daemon.status["state"] == "protected")
 
     run(configure(), scenario)
+
+
+# Checkpoints by the hypervisor.
+
+
+def follow(config: Config, scenario: Callable[[Daemon, FakeQemu], Awaitable[object]], loop: Any = asyncio.run) -> None:
+    """Play a scenario whose first checkpoint, asked for because the daemon knows nothing, is not made yet."""
+
+    async def begin(daemon: Daemon) -> None:
+        qemu = FakeQemu(Path(config.checkpoint.qmp_primary))
+        await qemu.start()
+        try:
+            await daemon.until(lambda: qemu.asked == 1)
+            await scenario(daemon, qemu)
+        finally:
+            await qemu.die()
+
+    run(config, begin, loop=loop)
+
+
+async def pause(daemon: Daemon, qemu: FakeQemu, status: str = "colo") -> None:
+    qemu.stop(status)
+    phase = "paused" if status == "colo" else "halted"
+    await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": phase})
+
+
+async def go_on(daemon: Daemon, qemu: FakeQemu) -> None:
+    qemu.go_on()
+    await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": "colo"})
+
+
+@pytest.fixture
+def in_colo(configure: Callable[..., Config], tmp_path: Path) -> Config:
+    return configure(f'[checkpoint]\nprovider = "qmp"\nqmp_primary = "{tmp_path}/qmp"')
+
+
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
+def test_old_connections_wait_for_the_checkpoint_that_a_daemon_asks_for_at_first(in_colo: Config, loop: Any) -> None:
+    async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
+        old = daemon.nic.queue.put(tcp(seq=1000, ack=100, payload=b"of before the start"))
+        await daemon.until(lambda: daemon.status["counters"]["held_packets_now"] == 1)
+        await pause(daemon, qemu)
+        assert daemon.nic.queue.accepted == []
+        await go_on(daemon, qemu)
+        assert daemon.nic.queue.accepted == old
+        assert daemon.status["epoch"] == 1
+        assert daemon.status["checkpoints"]["reasons"] == {"start": 1}
+        assert daemon.status["unsynchronised_connections"] == 0
+
+    follow(in_colo, scenario, loop)
+
+
+def test_packets_of_two_epochs_do_not_meet(in_colo: Config) -> None:
+    async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
+        old = daemon.nic.queue.put(udp(payload=b"primary, old"))
+        # Nobody reads this before the pause is noticed, but it is of before.
+        qemu.stop()
+        daemon.nic.secondary.put(udp(payload=b"the same"))
+        await daemon.until(lambda: daemon.status["checkpoints"]["state"] == "paused")
+        new = daemon.nic.queue.put(udp(payload=b"the same"), udp(payload=b"new"))
+        daemon.nic.secondary.put(udp(payload=b"primary, old"), udp(payload=b"new"))
+        daemon.nic.mirror.put(udp(payload=b"for both"))
+        await asyncio.sleep(0.05)
+        assert (len(daemon.nic.queue.waiting), len(daemon.nic.secondary.waiting)) == (2, 2)
+        assert (daemon.nic.queue.accepted, daemon.nic.secondary.sent) == ([], [])
+        await go_on(daemon, qemu)
+        await daemon.until(lambda: len(daemon.nic.queue.accepted) == 2)
+        assert daemon.nic.queue.accepted == [*old, new[1]]
+        await daemon.until(lambda: len(daemon.nic.secondary.sent) == 1)
+
+    follow(in_colo, scenario)
+
+
+def test_an_operators_stop_and_cont_releases_nothing(in_colo: Config) -> None:
+    async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
+        await pause(daemon, qemu)
+        await go_on(daemon, qemu)
+        await daemon.diverge()
+        await daemon.until(lambda: qemu.asked == 2)
+        await pause(daemon, qemu, "paused")
+        other = udp(dport=6000, payload=b"equal")
+        equal = daemon.nic.queue.put(other)
+        daemon.nic.secondary.put(other)
+        await daemon.until(lambda: daemon.nic.queue.accepted == equal)
+        await go_on(daemon, qemu)
+        assert daemon.status["counters"]["held_packets_now"] == 1
+        assert daemon.status["epoch"] == 1
+
+    follow(in_colo, scenario)
+
+
+def test_without_its_hypervisor_what_diverged_stays_held_and_equal_packets_leave(in_colo: Config) -> None:
+    async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
+        await pause(daemon, qemu)
+        await qemu.die()
+        await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": "offline"})
+        await daemon.diverge()
+        other = udp(dport=6000, payload=b"equal")
+        equal = daemon.nic.queue.put(other)
+        daemon.nic.secondary.put(other)
+        await daemon.until(lambda: daemon.nic.queue.accepted == equal)
+        assert daemon.checkpoints("done", "failed") == [0, 1]
+
+    follow(in_colo, scenario)
+
+
+def test_a_stop_of_the_daemon_does_not_wait_for_the_end_of_a_pause(in_colo: Config) -> None:
+    async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
+        await pause(daemon, qemu)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait([daemon.running])
+        assert daemon.running.exception() is None
+
+    follow(in_colo, scenario)
