@@ -61,9 +61,9 @@ class Rewriter:
 
     `header`: bytes in front of every frame that belong to it (a virtio-net header has 12).  They
     are kept with a frame that can't be delivered yet.  `ready` holds frames for the secondary, header
-    in front and finished: those kept, once they may be delivered, and answers in the client's name.
-    The caller takes them out after each `egress` and after `synchronised`.  `cures`: whether what the
-    secondary missed is acknowledged again, and nothing that it has not sent.
+    in front and finished: those kept, once they may be delivered, and answers in the names of the
+    client and of neighbours.  The caller takes them out after each `egress` and after `synchronised`.
+    `cures`: whether what the secondary missed is acknowledged again, and nothing that it has not sent.
     """
 
     def __init__(self, limits: RewriteLimits, header: int = 12, *, cures: bool = True) -> None:
