@@ -99,18 +99,15 @@ class Ledger:
         self.counters.forwarded_bytes += len(packet.packet)
 
     def replace(self, item: Item) -> None:
-        """Drop a packet of which everything was forwarded."""
-        if item in self.held:
-            del self.held[item]
-            self.held_bytes -= item.length
+        """Drop a packet that was held, and of which everything was forwarded."""
+        del self.held[item]
+        self.held_bytes -= item.length
         token = item.token
         if type(token) is Tokens:
             token.released = False
-            self.replaced += token.each
-            self.counters.replaced_packets += len(token.each)
-            return
-        self.replaced.append(token)
-        self.counters.replaced_packets += 1
+        tokens = token.each if type(token) is Tokens else [token]
+        self.replaced += tokens
+        self.counters.replaced_packets += len(tokens)
 
     def pass_on(self, token: Token, length: int) -> None:
         counters = self.counters

@@ -105,6 +105,16 @@ def test_every_straddling_retransmission_is_forwarded_too() -> None:
     """)
 
 
+def test_all_fragments_of_a_segment_are_replaced_together() -> None:
+    opened("""
+        P b [0:16] 1+10 ack 1 =>
+        P c [16:]  1+10 ack 1 =>
+        S   1+4  ack 1        =>
+        cure 0.100            => ^1+4
+        S   5+6  ack 1        => ^5+6 =b =c
+    """)
+
+
 def test_a_fin_is_forwarded_with_the_rest() -> None:
     opened("""
         P b F 1+10 ack 1 =>
