@@ -14,9 +14,12 @@ from colo_bridge.compare.forwarding import Forwarding
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
-from colo_bridge.wire.build import is_plain, timestamps
+from colo_bridge.wire.build import is_plain, sack_blocks, selective, timestamps
 from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
+
+_WITHOUT_SACK = 32
+"""Bytes of a TCP header with timestamps alone."""
 
 
 class Floor:
@@ -31,6 +34,7 @@ class Floor:
         "newest_stamp",
         "owed",
         "primary",
+        "sack",
         "secondary",
         "syn_stamp",
         "windows",
@@ -46,6 +50,8 @@ class Floor:
         self.windows = Windows()
         self.newest_stamp: Serial | None = None
         """The newest TSval known to have left while something with octets waited."""
+        self.sack = b""
+        """The option by which the secondary says what it has above its ACK."""
         self.owed: Segment | None = None
         """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
         self.syn_stamp: Serial | None = None
@@ -113,6 +119,17 @@ class Floor:
         self.windows.note_secondary(packet, ack)
         return ack
 
+    def note_sack(self, segment: Segment) -> None:
+        """What the secondary has above its ACK: a client that is told a lowered ACK has to know what is missing."""
+        floor = self.secondary
+        if floor is None or not (self.sack or segment.offset - segment.tcp > _WITHOUT_SACK):
+            return
+        found = sack_blocks(segment.headers(), segment.tcp - segment.ip)
+        places = [(position_near(first, floor), position_near(behind, floor)) for first, behind in found]
+        if _repeats(places, floor):
+            del found[0]
+        self.sack = selective(found)
+
     def lower(self, before: float, forwarding: Forwarding | None) -> None:
         """Let the client know how far the secondary is, where something has waited for it since before a time.
 
@@ -137,7 +154,7 @@ class Floor:
         elif not is_plain(segment.header, segment.tcp):
             return False
         elif not newest:
-            self.ledger.revise(segment, self.windows.narrowed(segment, floor))
+            self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack))
         else:
             if forwarding is not None and (self._told_ack is None or floor > self._told_ack):
                 forwarding.tell(segment)
@@ -271,3 +288,11 @@ def _first_ack(number: Serial, other: Position | None) -> Position:
 def _ack_of(segment: Segment) -> Position:
     assert segment.ack is not None
     return segment.ack
+
+
+def _repeats(blocks: list[tuple[Position, Position]], ack: Position) -> bool:
+    """Whether the first block only reports a duplicate (RFC 2883 §4), which is not for the client to heed."""
+    if not blocks or blocks[0][0] < ack:
+        return bool(blocks)
+    (first, behind), others = blocks[0], blocks[1:2]
+    return any(start <= first and behind <= end for start, end in others)

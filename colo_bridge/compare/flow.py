@@ -45,7 +45,7 @@ class TcpFlow:
         present, other = self.secondary, self.primary
         if not packet.flags & SYN:
             if present is None:
-                if other is not None and other.primary_isns and not (packet.flags & RST or other.may_go_on(packet)):
+                if other is not None and other.primary_isns and not other.may_go_on(packet):
                     return None
                 present = self._first_without_syn(packet, other, False)
         elif present is None:

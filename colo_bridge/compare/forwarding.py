@@ -149,6 +149,7 @@ class Forwarding:
             ACK | flags,
             floor.windows.offered(segment, ack),
             self._stamps(segment),
+            floor.sack if ack == floor.secondary else b"",
         )
         segment_size = _SEGMENT_SIZE if len(payload) > _SEGMENT_SIZE else 0
         forward = Forward(self._streams.ethernet, packet, tcp, len(packet) - len(payload), segment_size)

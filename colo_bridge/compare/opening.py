@@ -13,7 +13,7 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
 from colo_bridge.wire.options import SynOptions
-from colo_bridge.wire.packet import ACK, FIN, TcpPacket
+from colo_bridge.wire.packet import ACK, FIN, RST, TcpPacket
 from colo_bridge.wire.serial import Position, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
@@ -227,11 +227,13 @@ class Opening(Streams):
     def may_go_on(self, packet: TcpPacket) -> bool:
         """Whether a secondary whose SYN was not seen may be here, by its ACK, and not in a connection before.
 
-        Only a checkpoint lets the primary get here alone.
+        It may refuse, or go on where a checkpoint let the primary get here alone.
         """
         highest = self.floor.primary
-        if not self.syn_matched or highest is None or not packet.flags & ACK:
-            return self.syn_matched
+        if not (self.syn_matched or packet.flags & RST):
+            return False
+        if highest is None or not packet.flags & ACK:
+            return True
         return abs(position_near(packet.acknowledgment, highest) - highest) <= _MOST_APART
 
     @property

@@ -161,6 +161,7 @@ class Streams:
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
             if cursor is not None and segment.start < cursor:
                 self._secondary_repeats(segment)
+            self.floor.note_sack(segment)
             self.ledger.throw_away(segment)
             return
         # Fast path: in order.

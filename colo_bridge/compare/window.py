@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 
 from colo_bridge.compare.segment import Segment
-from colo_bridge.wire.build import is_plain
+from colo_bridge.wire.build import is_plain, tcp_packet, timestamps
 from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.options import window_scale
 from colo_bridge.wire.packet import SYN, TcpPacket
@@ -102,5 +102,14 @@ class Windows:
         tcp = segment.tcp - segment.ip
         _ACKNOWLEDGMENT.pack_into(packet, tcp + _ACKNOWLEDGMENT_AT, serial_at(ack))
         _WINDOW.pack_into(packet, tcp + _WINDOW_AT, self.offered(segment, ack))
+        finish_tcp(packet, 0, tcp, len(packet))
+        return bytes(packet)
+
+    def lowered(self, segment: Segment, ack: Position, sack: bytes) -> bytes:
+        """The IP packet of a plain pure ACK with a lower acknowledgment, and the SACK blocks that belong to it."""
+        header, tcp, window = segment.headers(), segment.tcp - segment.ip, self.offered(segment, ack)
+        stamps = timestamps(header, tcp)
+        number, flags = serial_at(segment.start), segment.flags
+        packet = bytearray(tcp_packet(header, tcp, b"", number, serial_at(ack), flags, window, stamps, sack))
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)

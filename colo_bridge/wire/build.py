@@ -4,7 +4,7 @@
    packet of another length, or for its pseudo-header, is not known here.
 2. The TCP checksum stays partial, as offloads leave it: the sum of the pseudo-header, which
    whoever sends the packet on completes (linux/virtio_net.h, VIRTIO_NET_HDR_F_NEEDS_CSUM).
-3. Of the options only timestamps stay: SACK blocks would tell what another packet knew.
+3. Of the options only timestamps stay: the model's SACK blocks tell what another replica has.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _NUMBER = struct.Struct("!I")
 # Sequence, acknowledgment, data offset with flags, window, checksum, urgent pointer.
 _TCP = struct.Struct("!IIHHHH")
 _STAMPED = struct.Struct("!HBBII")
+_SACK, _MOST_BLOCKS = 5, 3
 _NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_LENGTH = 0x0101, 8, 10
 
 
@@ -44,6 +45,22 @@ def timestamps(header: Buffer, tcp: int) -> tuple[Serial, Serial] | None:
     return Serial(value), Serial(echo)
 
 
+def sack_blocks(header: Buffer, tcp: int) -> list[tuple[Serial, Serial]]:
+    """The SACK blocks of the TCP header at `header[tcp:]`, first and behind last octet of each (RFC 2018 §3)."""
+    edges = read_options(header, tcp + _TCP_HEADER, len(header)).sack_edges
+    numbers = [Serial(_NUMBER.unpack_from(header, at)[0]) for at in edges]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def selective(blocks: list[tuple[Serial, Serial]]) -> bytes:
+    """A SACK option with these blocks, as many as fit beside timestamps; empty for none."""
+    blocks = blocks[:_MOST_BLOCKS]
+    if not blocks:
+        return b""
+    edges = b"".join(_NUMBER.pack(edge) for block in blocks for edge in block)
+    return _HALF.pack(_NOP_NOP) + bytes((_SACK, 2 + len(edges))) + edges
+
+
 def tcp_packet(
     header: Buffer,
     tcp: int,
@@ -53,9 +70,13 @@ def tcp_packet(
     flags: int,
     window: int,
     stamps: tuple[Serial, Serial] | None,
+    sack: bytes = b"",
 ) -> bytes:
-    """An IP packet between the ends of `header`, which must be plain; `stamps` become its timestamps option."""
-    options = b"" if stamps is None else _STAMPED.pack(_NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_LENGTH, *stamps)
+    """An IP packet between the ends of `header`, which must be plain.
+
+    `stamps` become its timestamps option; `sack` is a whole option, as `selective` makes it.
+    """
+    options = (b"" if stamps is None else _STAMPED.pack(_NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_LENGTH, *stamps)) + sack
     bits = (_TCP_HEADER + len(options)) << 10 | flags
     ports = header[tcp : tcp + 4]
     fixed = _TCP.pack(sequence, acknowledgment, bits, window, 0, 0)

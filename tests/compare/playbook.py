@@ -14,7 +14,8 @@ A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION
 - FORM: `v6` IPv6 instead of IPv4; `routed` behind a source route; `vlan N` a tag, the outermost first; `[8:16]` only
   these bytes of what IP carries, as a fragment, the last one as `[8:]` or `[8:16.]`; `#N` the identification of the
   fragmented packet.
-- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps) or `cookie N` (Fast Open).
+- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps), `block N N` (SACK) or
+  `cookie N` (Fast Open).
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `^1+10` octets forwarded (`^F1+10` with a FIN),
@@ -75,6 +76,7 @@ class Line:
     port: int = 5000
     text: bytes = b""
     options: bytes = b""
+    blocks: list[tuple[int, int]] = field(default_factory=list)
     ipv6: bool = False
     routed: bool = False
     vlans: list[int] = field(default_factory=list)
@@ -99,6 +101,8 @@ def _read_word(line: Line, word: str, rest: list[str]) -> None:
         line.window = int(rest.pop(0))
     elif word in _OPTIONS:
         line.options += _OPTIONS[word](int(rest.pop(0)))
+    elif word == "block":
+        line.blocks.append((int(rest.pop(0)), int(rest.pop(0))))
     elif word == "sack":
         line.options += packets.sack_permitted()
     elif word in _KINDS:
@@ -262,6 +266,9 @@ class Playbook:
 
     def _tcp(self, line: Line) -> bytes:
         syn = "S" in line.flags
+        if line.blocks:
+            edges = [((first + self.client_isn) & _MASK, (end + self.client_isn) & _MASK) for first, end in line.blocks]
+            line.options += packets.nop(2) + packets.sack(*edges)
         own = syn and line.side == "S"
         return packets.tcp(
             dport=line.port,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from colo_bridge.compare.decisions import Forward
 from colo_bridge.compare.settings import Settings
-from colo_bridge.wire.build import timestamps
+from colo_bridge.wire.build import sack_blocks, timestamps
 from tests.compare.playbook import Playbook, play
-from tests.packets import CLIENT_MAC, GUEST_MAC, ones_sum
+from tests.packets import CLIENT_MAC, GUEST_MAC, ethernet, ones_sum, read_tcp
 
 FORWARD = Settings(cure_after=0.010, forward=True)
 OPENING = """
@@ -195,6 +195,47 @@ def test_the_newest_ack_is_told_lowered_and_leaves_in_the_end() -> None:
         S   A 1 ack 90    => b
     """)
     assert [ack_of(book, forward) for forward in book.forwarded] == [40, 60]
+
+
+def sack_of(book: Playbook, forward: Forward) -> list[tuple[int, int]]:
+    return [
+        (first - book.client_isn, behind - book.client_isn)
+        for first, behind in sack_blocks(forward.packet[: forward.payload], forward.tcp)
+    ]
+
+
+def test_a_lowered_ack_says_what_the_secondary_has_above_it() -> None:
+    """Else a client that relies on SACK would send one segment per time-out, and take the primary's for duplicates."""
+    for blocks, told in (
+        ("block 60 70", [(60, 70)]),
+        ("block 60 70 block 80 85", [(60, 70), (80, 85)]),
+        ("block 20 30 block 60 70", [(60, 70)]),
+        ("block 62 65 block 60 70", [(60, 70)]),
+        ("block 20 30", []),
+    ):
+        book = opened(f"""
+            S   A 1 ack 40 time 9 {blocks}      =>
+            P b A 1 ack 90 time 5 block 20 30   =>
+            cure 0.100                          => ^1+0
+        """)
+        assert sack_of(book, book.forwarded[0]) == told
+
+
+def test_an_older_ack_leaves_with_the_secondarys_blocks() -> None:
+    book = opened("""
+        S   A 1 ack 40 time 9 block 60 70  =>
+        P b A 1 ack 80 time 5 block 20 30  =>
+        P c A 1 ack 90 time 5              =>
+        cure 0.100                         => ~b ^1+0
+        S   A 1 ack 50 time 9              =>
+        P d A 1 ack 91 time 5 block 20 30  =>
+        cure 0.200                         => ~c ^1+0
+    """)
+    segments = [read_tcp(ethernet(book.revised[token])) for token in "bc"]
+    first = book.client_isn
+    assert [segment.sack for segment in segments] == [[(first + 60, first + 70)], []]
+    assert [segment.ack - first for segment in segments] == [40, 50]
+    assert all(segment.checksum_right for segment in segments)
 
 
 # Windows.

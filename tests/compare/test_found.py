@@ -378,3 +378,15 @@ def test_a_secondary_whose_syn_was_lost_goes_on_behind_the_checkpoint() -> None:
         S   1+5             =>
         P b 1+5             => b
     """)
+
+
+def test_a_late_reset_of_the_connection_before_is_no_refusal_and_no_floor() -> None:
+    play("""
+        P a 500+5 ack 9            =>
+        checkpoint                 => a
+        P b SA 90000 ack 700000000 =>
+        S   RA 505 ack 900000000   =>
+        S   SA 90000 ack 700000000 => b
+        P c A 90001 ack 700000100  =>
+        S   A 90001 ack 700000100  => c
+    """)

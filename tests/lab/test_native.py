@@ -169,8 +169,10 @@ class TestFailure:
         assert nothing_is_left()
 
     def test_without_root_one_sentence(self) -> None:
+        # Everything is imported before the privileges go: the interpreter may be root's alone.
         script = (
-            "import os, sys; from colo_bridge.cli.main import main; os.setuid(65534); sys.exit(main(['lab', 'up']))"
+            "import os, sys; from colo_bridge.cli import lab_commands; from colo_bridge.cli.main import main; "
+            "os.setuid(65534); sys.exit(main(['lab', 'up']))"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 2

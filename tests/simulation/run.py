@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from random import Random
 
 from colo_bridge.compare.comparator import Comparator
-from colo_bridge.compare.decisions import Reason
+from colo_bridge.compare.decisions import Forward, Reason
 from colo_bridge.compare.settings import Settings
 from colo_bridge.rewrite import RewriteLimits, Rewriter
 from colo_bridge.wire.frame import parse_ip
 from tests.simulation.application import STREAMS, Application
 from tests.simulation.clock import Clock
-from tests.simulation.packets import HEADER, Segment, read
+from tests.simulation.packets import ACK, FIN, HEADER, SYN, Segment, read
 from tests.simulation.scenario import Path, Scenario
-from tests.simulation.tcp import Endpoint
+from tests.simulation.tcp import Endpoint, position
 
 ETHERNET = HEADER + 14
 LONGEST = 120.0
@@ -173,6 +173,7 @@ class Protected(Native):
         self._mirror = self._line(scenario.mirror, self._mirrored)
         self._from_secondary = self._line(scenario.from_secondary, self._secondary_sent)
         self._epoch = 0
+        self._secondary_ack, self._secondary_end = 0, 1
         self._token = 0
         self._held: dict[int, bytearray] = {}
         self.secondary = Endpoint(self.clock, scenario.secondary, self._secondary_sends)
@@ -227,10 +228,19 @@ class Protected(Native):
         if frame[0] != self._epoch:
             return  # sent before the secondary became a copy
         packet = self.rewriter.egress(frame, HEADER, len(frame), False, self.clock.now)
+        self._note_secondary(read(frame, ETHERNET))
         self.comparator.secondary(packet, self.clock.now)
         frame[:] = bytes(len(frame))
         self._carry_out()
         self._deliver_ready()
+
+    def _note_secondary(self, segment: Segment) -> None:
+        """What the secondary has sent and acknowledged, in the primary's numbers."""
+        ack = position(segment.acknowledgment, self.client.stack.isn, self.client.una)
+        self._secondary_ack = max(self._secondary_ack, ack if segment.flags & ACK else 0)
+        if not segment.flags & SYN:
+            start = position(segment.sequence, self.primary.stack.isn, self.primary.una)
+            self._secondary_end = max(self._secondary_end, start + len(segment.payload) + bool(segment.flags & FIN))
 
     def _carry_out(self) -> None:
         comparator = self.comparator
@@ -239,6 +249,7 @@ class Protected(Native):
         for token, packet in comparator.revised:
             self._to_client.send(self._held.pop(token)[:ETHERNET] + packet)
         for forward in comparator.forwarded:
+            self._check(forward)
             self._to_client.send(bytearray(HEADER) + forward.ethernet + forward.packet)
         for token in (*comparator.replaced, *comparator.dropped):
             del self._held[token]
@@ -258,6 +269,19 @@ class Protected(Native):
             else:
                 self.problems.append(f"{divergence.reason.value} at {self.clock.now:.3f}: {divergence.detail}")
 
+    def _check(self, forward: Forward) -> None:
+        """Output commit holds for packets of our own, too, but for what a checkpoint released unequal."""
+        if self.scenario.checkpoints and not self.scenario.synchronises:
+            return
+        segment = read(forward.packet)
+        start = position(segment.sequence, self.primary.stack.isn, self.primary.una)
+        ack = position(segment.acknowledgment, self.client.stack.isn, self.client.una)
+        assert start + len(segment.payload) + bool(segment.flags & FIN) <= self._secondary_end, (
+            "octets of one side alone"
+        )
+        assert ack <= self._secondary_ack, "acknowledges more than the secondary has"
+        assert forward.segment_size or len(segment.payload) <= 1_200
+
     # Time.
 
     def _tick(self) -> None:
@@ -275,6 +299,7 @@ class Protected(Native):
         self.comparator.checkpoint_done(synchronises)
         if synchronises:
             self._epoch += 1
+            self._secondary_ack, self._secondary_end = self.primary.received, self.primary.most
             self.rewriter.synchronised()
             self.secondary.silence()
             self.secondary = self.primary.copy(self._secondary_sends)

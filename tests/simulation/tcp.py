@@ -47,6 +47,11 @@ class Stack:
     probe_bytes: int = 0
 
 
+def position(number: int, isn: int, near: int) -> int:
+    """The position that a number on the wire stands for, next to a known one."""
+    return near + (((number - isn - near + 0x80000000) & _MASK) - 0x80000000)
+
+
 class Endpoint:
     """One end of one connection."""
 
@@ -341,14 +346,14 @@ class Endpoint:
             return
         if self.peer_isn is None:
             return
-        start = self._near(segment.sequence, self.peer_isn, self.received)
+        start = position(segment.sequence, self.peer_isn, self.received)
         end = start + len(segment.payload) + bool(segment.flags & FIN)
         if not self._is_acceptable(segment, start, end):
             self._acknowledge()
             return
         if segment.stamp is not None and start <= self.last_ack:
             self.recent = segment.stamp
-        ack = self._near(segment.acknowledgment, self.stack.isn, self.una)
+        ack = position(segment.acknowledgment, self.stack.isn, self.una)
         if ack > self.most:
             self._acknowledge()
             return
@@ -357,10 +362,6 @@ class Endpoint:
         if end > start:
             self._receive_octets(segment, start)
         self._output()
-
-    @staticmethod
-    def _near(number: int, isn: int, near: int) -> int:
-        return near + (((number - isn - near + 0x80000000) & _MASK) - 0x80000000)
 
     def _is_acceptable(self, segment: Segment, start: int, end: int) -> bool:
         if segment.stamp is not None and self.stack.stamps and ((segment.stamp - self.recent) & _MASK) >= 0x80000000:
@@ -387,7 +388,7 @@ class Endpoint:
         if not segment.flags & ACK:
             self.edge = segment.window + 1
             self._send_syn()
-        elif self._near(segment.acknowledgment, self.stack.isn, 0) == 1:
+        elif position(segment.acknowledgment, self.stack.isn, 0) == 1:
             self.una, self.edge = 1, 1 + segment.window
             self._establish()
             self._acknowledge()

@@ -9,7 +9,7 @@ from tests.simulation.run import NO_CURES
 from tests.simulation.scenario import make
 from tests.simulation.verify import Verdict, verify
 
-_MANY, _FEW = range(400), range(150)
+_MANY, _FEW = range(300), range(150)
 
 
 def wrong(seeds: range, loss: float = 0.0, checkpoints: str = "none") -> list[int]:
