@@ -21,6 +21,9 @@ from colo_bridge.errors import OperatorError
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 GuestName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 30)]
+Interval = Annotated[float, Field(ge=0, le=86_400 * 30)]
+# A Unix socket's name has 107 bytes at most (unix(7)).
+SocketPath = Annotated[str, Field(pattern=r"^/", max_length=107)]
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Argument = Annotated[str, Field(min_length=1)]
 
@@ -160,14 +163,39 @@ class FirewallConfig(_Section):
 
 
 class CheckpointConfig(_Section):
-    """What is run when the replicas diverge; its exit status 0 means: done."""
+    """Who makes the replicas equal again when they have diverged."""
 
+    provider: Literal["command", "qmp", "none"] = "none"
+    """A command, the hypervisor itself, or nobody: divergences are only reported.  `command` where one is given."""
     command: tuple[Argument, ...] = ()
-    """Program and arguments, run without a shell; empty: divergences are only reported."""
+    """Program and arguments, run without a shell; its exit status 0 means: done."""
+    qmp_primary: SocketPath | Literal[""] = ""
+    """Unix socket of the QEMU Machine Protocol of the primary guest's QEMU."""
+    qmp_secondary: SocketPath | Literal[""] = ""
+    """The same of the secondary guest's QEMU, as far as it is here."""
     timeout: Seconds = 30.0
-    """Seconds after which the command is killed and counts as failed."""
+    """Seconds after which the command is killed, or a checkpoint that has not begun counts as failed."""
+    pause_timeout: Seconds = 10.0
+    """Seconds after which a checkpoint that the guest stands still for counts as failed."""
     retry_interval: Seconds = 1.0
-    """Seconds between a failed command and the next try."""
+    """Seconds between a failed checkpoint and the next try."""
+    min_interval: Interval = 0.0
+    """Least seconds between the end of a checkpoint and the beginning of the next one that is asked for."""
+    period: Interval = 0.0
+    """Seconds after a checkpoint when another one is asked for without any other reason; 0: never."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _provider_of_command(cls, value: object) -> object:
+        return {"provider": "command", **value} if isinstance(value, dict) and value.get("command") else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> CheckpointConfig:
+        if self.provider == "command" and not self.command:
+            raise ValueError("provider 'command' needs the key command")
+        if self.provider == "qmp" and not self.qmp_primary:
+            raise ValueError("provider 'qmp' needs the key qmp_primary")
+        return self
 
 
 class EvidenceConfig(_Section):

@@ -37,6 +37,19 @@ def test_a_short_file_gets_the_defaults():
     assert parsed.checkpoint.command == ()
 
 
+@pytest.mark.parametrize(
+    ("keys", "provider"),
+    [
+        ("", "none"),
+        ('command = ["/bin/true"]', "command"),
+        ('provider = "none"\ncommand = ["/bin/true"]', "none"),
+        ('provider = "qmp"\nqmp_primary = "/run/primary.qmp"', "qmp"),
+    ],
+)
+def test_a_command_is_the_provider_unless_another_one_is_named(keys, provider):
+    assert config.parse(f"{GOOD}[checkpoint]\n{keys}").checkpoint.provider == provider
+
+
 def test_paths_are_named_after_the_guest():
     parsed = config.parse(GOOD)
     assert parsed.control_socket == Path("/run/colo-bridge/web.sock")
@@ -89,6 +102,11 @@ def test_a_wrong_value_is_named(old, new, sentence):
         ('[firewall]\nipv6 = "no"', "firewall.ipv6: "),
         ('[checkpoint]\ncommand = "rm -rf x"', "checkpoint.command: "),
         ('[checkpoint]\ncommand = [""]', "checkpoint.command[1]: "),
+        ('[checkpoint]\nprovider = "qmp"', "checkpoint: provider 'qmp' needs the key qmp_primary"),
+        ('[checkpoint]\nprovider = "command"', "checkpoint: provider 'command' needs the key command"),
+        ('[checkpoint]\nqmp_primary = "run/qmp"', "checkpoint.qmp_primary"),
+        (f'[checkpoint]\nqmp_secondary = "/{"x" * 107}"', "checkpoint.qmp_secondary"),
+        ("[checkpoint]\nperiod = -1.0", "checkpoint.period: "),
         ("[chekpoint]\ntimeout = 1.0", "unknown key chekpoint (did you mean checkpoint?)"),
         ('[compare]\nmode = "obsreve"', "compare.mode: "),
         ('[[passthrough]]\nname = "a"\nvlan = 7\n' * 2, "name 'a' is used twice in [[passthrough]]"),

@@ -34,7 +34,7 @@ PURE = ("wire", "compare", "rewrite", "checkpoint")
 IMPURE_MODULES = {
     *("asyncio", "concurrent", "ctypes", "datetime", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile"),
-    *("threading", "time", "uuid", "netfilterqueue", "iptc", "pyroute2", "uvloop", "rich"),
+    *("threading", "time", "uuid", "netfilterqueue", "iptc", "pyroute2", "uvloop", "rich", "qemu"),
 }
 IMPURE_CALLS = {"open", "print", "input", "eval", "exec"}
 

@@ -1,18 +1,23 @@
 """One checkpoint at a time: the state machine between a divergence and the provider.
 
-    state     event            next       what is told
-    --------  ---------------  ---------  --------------------------------------
-    IDLE      request          REQUESTED  -
-    REQUESTED tick             RUNNING    Start
-    RUNNING   finished(True)   IDLE       DONE, epoch + 1
-    RUNNING   finished(False)  WAITING    FAILED
-    RUNNING   tick, too long   STOPPING   Kill
-    STOPPING  finished(any)    WAITING    TIMED_OUT
-    WAITING   tick, in time    RUNNING    Start (the same request, next attempt)
+    state               event            next       what is told
+    ------------------  ---------------  ---------  -------------------------------------
+    IDLE                request          REQUESTED  -
+    IDLE                tick, period     REQUESTED  -
+    REQUESTED, WAITING  tick, in time    ASKED      Start (WAITING: the next attempt)
+    ASKED               paused           PAUSED     -
+    IDLE, REQUESTED,    paused           PAUSED     Start (nobody asked: the hypervisor's
+    WAITING                                         own checkpoint is one as well)
+    ASKED, PAUSED       finished(True)   IDLE       DONE, epoch + 1
+    ASKED, PAUSED       finished(False)  WAITING    FAILED
+    ASKED, PAUSED       tick, too long   STOPPING   Kill
+    STOPPING            finished(any)    WAITING    TIMED_OUT, or NOT_RESUMED after a pause
+    any                 resumed          IDLE       DONE, epoch + 1
 
 A request in any state but IDLE joins the one that is under way: whatever the
 flow, one completed checkpoint answers all of them.  Every other pair changes
-nothing, except `finished` with nothing running, which is a bug of the caller.
+nothing, except `finished` with nothing running, which is a bug of the caller;
+after `resumed` the attempt counts as finished.
 Times are seconds of any clock that never goes back.
 """
 
@@ -25,11 +30,17 @@ from dataclasses import dataclass, field
 
 from colo_bridge.errors import InternalError
 
+PERIOD = "period"
+"""The reason of a checkpoint that is due because the last one was so long ago."""
+HYPERVISOR = "hypervisor"
+"""The reason of a checkpoint that nobody here asked for."""
+
 
 class State(enum.Enum):
     IDLE = "idle"
     REQUESTED = "requested"
-    RUNNING = "running"
+    ASKED = "asked"
+    PAUSED = "paused"
     STOPPING = "stopping"
     WAITING = "waiting"
 
@@ -38,14 +49,23 @@ class Outcome(enum.Enum):
     DONE = "done"
     FAILED = "failed"
     TIMED_OUT = "timed out"
+    NOT_RESUMED = "not resumed"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`timeout` bounds one attempt, `retry_interval` separates two; both in seconds."""
+    """All in seconds.  `timeout` bounds an attempt up to the pause, or as a whole if no pause is told of;
+    `retry_interval` separates two attempts.
+    """
 
     timeout: float
     retry_interval: float
+    pause_timeout: float = 10.0
+    """Bounds the pause."""
+    min_interval: float = 0.0
+    """Between the end of a checkpoint and the beginning of the next one."""
+    period: float = 0.0
+    """Between the end of a checkpoint and the next one that is asked for without any other reason; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +95,29 @@ class Counters:
     done: int = 0
     failed: int = 0
     timed_out: int = 0
+    not_resumed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
 class Coordinator:
     """The latched request of one guest; see the table above."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, now: float = 0.0) -> None:
+        """`now`: from when on the first period counts."""
         self.policy = policy
         self.state = State.IDLE
         self.epoch = 0
         self.counters = Counters()
         self._request = Start("", {}, 0)
-        self._due = 0.0
+        self._due = now + policy.period
+        self._not_before = now
+        self._too_long = Outcome.TIMED_OUT
 
     @property
     def due(self) -> float | None:
         """When the next `tick` has something to do; None: not before another event."""
-        return None if self.state in (State.IDLE, State.STOPPING) else self._due
+        never = self.state is State.STOPPING or (self.state is State.IDLE and not self.policy.period)
+        return None if never else self._due
 
     def request(self, reason: str, now: float, detail: Mapping[str, str] | None = None) -> bool:
         """Ask for a checkpoint; False if it joined one that is under way."""
@@ -102,53 +127,74 @@ class Coordinator:
             return False
         self.counters.requested += 1
         self._request = Start(reason, dict(detail or {}), 0)
-        self._enter(State.REQUESTED, now)
+        self._enter(State.REQUESTED, max(now, self._not_before))
         return True
 
     def tick(self, now: float) -> list[Action]:
         """What to do at `now`; to be called after a request and whenever `due` has come."""
         if self.due is None or now < self._due:
             return []
-        return [self._kill(now) if self.state is State.RUNNING else self._start(now)]
+        if self.state is State.IDLE:
+            self.request(PERIOD, now)
+            return self.tick(now)
+        if self.state in (State.ASKED, State.PAUSED):
+            return [self._kill(now)]
+        return [self._start(State.ASKED, now + self.policy.timeout)]
+
+    def paused(self, now: float) -> list[Action]:
+        """The replicas stand still for a checkpoint, whoever asked for it; what to do."""
+        if self.state in (State.PAUSED, State.STOPPING):
+            return []
+        end = now + self.policy.pause_timeout
+        if self.state is State.ASKED:
+            self._enter(State.PAUSED, end)
+            return []
+        if self.state is State.IDLE:
+            self.request(HYPERVISOR, now)
+        return [self._start(State.PAUSED, end)]
+
+    def resumed(self, now: float) -> Outcome:
+        """A checkpoint is done, whoever asked for it; no `finished` is due any more."""
+        self.epoch += 1
+        self.counters.done += 1
+        self._not_before = now + self.policy.min_interval
+        self._enter(State.IDLE, now + self.policy.period)
+        return Outcome.DONE
 
     def finished(self, success: bool, now: float) -> Outcome:
         """Tell how the started attempt ended; raises InternalError if none was started."""
         outcome = self._outcome(success)
         if outcome is Outcome.DONE:
-            self._complete(now)
-        else:
-            self._count_failure(outcome)
-            self._enter(State.WAITING, now + self.policy.retry_interval)
+            return self.resumed(now)
+        self._count_failure(outcome)
+        self._enter(State.WAITING, now + self.policy.retry_interval)
         return outcome
 
     def _enter(self, state: State, due: float) -> None:
         self.state = state
         self._due = due
 
-    def _start(self, now: float) -> Start:
+    def _start(self, state: State, due: float) -> Start:
         self.counters.started += 1
         request = self._request
         self._request = Start(request.reason, request.detail, request.attempt + 1)
-        self._enter(State.RUNNING, now + self.policy.timeout)
+        self._enter(state, due)
         return self._request
 
     def _kill(self, now: float) -> Kill:
+        self._too_long = Outcome.NOT_RESUMED if self.state is State.PAUSED else Outcome.TIMED_OUT
         self._enter(State.STOPPING, now)
         return Kill()
 
     def _outcome(self, success: bool) -> Outcome:
         # A success that crosses with Kill came too late: what was killed may have done half of it.
         if self.state is State.STOPPING:
-            return Outcome.TIMED_OUT
-        if self.state is State.RUNNING:
+            return self._too_long
+        if self.state in (State.ASKED, State.PAUSED):
             return Outcome.DONE if success else Outcome.FAILED
         raise InternalError(f"a checkpoint finished while {self.state.value}")
-
-    def _complete(self, now: float) -> None:
-        self.epoch += 1
-        self.counters.done += 1
-        self._enter(State.IDLE, now)
 
     def _count_failure(self, outcome: Outcome) -> None:
         self.counters.failed += 1
         self.counters.timed_out += outcome is Outcome.TIMED_OUT
+        self.counters.not_resumed += outcome is Outcome.NOT_RESUMED

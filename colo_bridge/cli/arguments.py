@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,3 +38,12 @@ def control_socket(options: argparse.Namespace) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", options.guest):
         raise OperatorError(f"{options.guest!r} is no name of a guest", "lower-case letters, digits and hyphens")
     return Path(options.run_dir) / f"{options.guest}.sock"
+
+
+def positive_seconds(text: str) -> float:
+    try:
+        if math.isfinite(value := float(text)) and value > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from colo_bridge.compare.decisions import Divergence, Reason
-from colo_bridge.compare.floor import Floor
+from colo_bridge.compare.differences import Differences
 from colo_bridge.compare.forwarding import Forwarding
-from colo_bridge.compare.item import Item, Token
+from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import (
     LONG,
     Queue,
     Segment,
-    first_packets,
     insert_in_order,
     is_covered,
     remove_newest,
@@ -33,50 +31,35 @@ from colo_bridge.wire.packet import ACK, FIN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
 
-class Streams:
+class Streams(Differences):
     __slots__ = (
-        "cursor",
-        "diverged",
         "ethernet",
         "finished",
-        "floor",
-        "flow",
         "forwarding",
-        "ledger",
         "near",
         "never_compared",
         "origin",
         "primary_end",
-        "primary_isns",
         "repeated",
         "resets",
         "secondary_end",
         "secondary_isn",
-        "uncompared",
         "unsynchronised",
         "unverified",
     )
 
     def __init__(self, flow: bytes, ledger: Ledger) -> None:
-        self.flow = flow
-        self.ledger = ledger
+        super().__init__(flow, ledger)
         self.unsynchronised = False
-        self.diverged = False
         self.finished = False
-        # The cursor, the lowest number that was ever compared, and some number of this connection.
-        self.cursor: Position | None = None
+        # The lowest number that was ever compared, and some number of this connection.
         self.origin: Position | None = None
         self.near: Position | None = None
         self.primary_end: Position | None = None
         self.secondary_end: Position | None = None
-        self.floor = Floor(ledger)
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
         self.unverified: Queue = []
         self.never_compared: tuple[Segment, ...] = ()
-        # The secondary's segments with octets above the cursor.
-        self.uncompared: Queue = []
-        self.primary_isns: list[Position] = []
-        """The numbers of the SYNs that the primary sent, the newest last; none in midstream."""
         self.secondary_isn: Serial | None = None
         """The secondary's own number; None before its SYN."""
         self.resets: Resets | None = None
@@ -342,62 +325,7 @@ class Streams:
         if self.forwarding is not None and not self.diverged:
             self.forwarding.act(before)
 
-    # Divergence, timeout and checkpoint.
-
-    def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:
-        at = Position(ours.first_difference(theirs, start, end))
-        one, other = ours.byte_at(at), theirs.byte_at(at)
-        divergence = Divergence(
-            Reason.CONTENT,
-            self.flow,
-            f"the primary sent 0x{one:02x}, the secondary 0x{other:02x}",
-            serial_at(at),
-            self._stream_offset(at),
-            ours.data_end - ours.data_start,
-            theirs.data_end - theirs.data_start,
-            one,
-            other,
-            ours.packet(),
-            theirs.packet(),
-        )
-        if not self.ledger.goes_on_behind(ours, divergence):
-            self.cursor = at
-            self._diverge(divergence)
-
-    def _diverge_control(self, at: int, detail: str, *shown: Segment) -> None:
-        """`shown`: the segments at hand; the first of each side is the evidence."""
-        self._diverge(self._divergence(Reason.CONTROL, at, detail, *shown))
-
-    def _divergence(self, reason: Reason, at: int, detail: str, *shown: Segment) -> Divergence:
-        sequence, offset = serial_at(Position(at)), self._stream_offset(at)
-        ours, theirs = first_packets(shown)
-        return Divergence(reason, self.flow, detail, sequence, offset, primary_packet=ours, secondary_packet=theirs)
-
-    def _diverge(self, divergence: Divergence) -> None:
-        if self.diverged:
-            return
-        self.diverged = True
-        self._forget_uncompared()
-        self.ledger.diverge(divergence)
-
-    def _forget_uncompared(self) -> None:
-        for segment in self.uncompared:
-            self.ledger.throw_away(segment)
-        self.uncompared.clear()
-
-    def _stream_offset(self, at: int) -> int | None:
-        return at - self.primary_isns[-1] - 1 if self.primary_isns else None
-
-    def why_silent(self, item: Item) -> Divergence:
-        assert isinstance(item, Segment)
-        if item.token is None:
-            detail = "the primary has not sent what the secondary sent"
-        elif item in self.floor.above:
-            detail = "the secondary has not acknowledged what the primary acknowledges"
-        else:
-            detail = "the secondary has not sent what the primary sent"
-        at = item.start if self.cursor is None else max(item.start, self.cursor)
-        return self._divergence(Reason.TIMEOUT, at, detail, item)
+    # The checkpoint.
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
         """Everything that is held, in order of sequence; the secondary's is forgotten."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ LOOKS = frozenset(("status", "passthrough-list"))
 _LOGGED_CHARACTERS = 500
 
 Verb = Callable[[dict[str, object]], object]
+"""Answers a request, or returns an awaitable for what takes its time."""
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class ControlServer:
             await self._send(writer, _failure(refusal))
             return
         while line := await self._line(reader, writer):
-            await self._send(writer, self._answer(line, uid))
+            await self._send(writer, await self._answer(line, uid))
 
     def _refusal(self, uid: int) -> str:
         if uid not in (0, os.geteuid()):
@@ -118,13 +120,14 @@ class ControlServer:
         async with asyncio.timeout(self._idle_seconds):
             await writer.drain()
 
-    def _answer(self, line: bytes, uid: int) -> dict[str, object]:
+    async def _answer(self, line: bytes, uid: int) -> dict[str, object]:
         try:
             request = _parse(line)
             verb = self._verbs[_verb_name(request, self._verbs)]
             if request["verb"] not in LOOKS:
                 log.info("control socket: %s by uid %d", _describe(request), uid)
-            return {"ok": True, "result": verb(request)}
+            result = verb(request)
+            return {"ok": True, "result": await result if inspect.isawaitable(result) else result}
         except ColoBridgeError as error:
             return _failure(str(error))
         except Exception:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from colo_bridge.compare.comparator import Comparator
@@ -60,6 +61,7 @@ class DataPath:
         self._outlet = outlet
         self.comparator = comparator
         self.rewriter = rewriter
+        self.mirrored_discarded = 0
 
     def on_primary(self) -> bool:
         """Packets that the primary sent and the kernel holds; whether there may be more."""
@@ -142,17 +144,39 @@ class DataPath:
             self.comparator.cure(now)
             self._carry_out()
 
+    def secondary_stopped(self) -> None:
+        """The secondary stands still: read what it sent before."""
+        _exhaust(self.on_secondary)
+
+    def primary_stopped(self) -> None:
+        """The primary stands still: read what it sent before, and throw away what it got before.
+
+        What it got is part of the state that the secondary takes over, or its sender repeats it.
+        """
+        _exhaust(self.on_primary)
+        _exhaust(self._discard_mirrored)
+
     def checkpoint_done(self, synchronised: bool) -> None:
-        """Release what is held, after everything that was sent before has been read."""
-        for read in (self.on_primary, self.on_secondary, self.on_mirror):
-            for _ in range(_DRAINING_TURNS):
-                if not read():
-                    break
+        """Release what is held.
+
+        The secondary only has the primary's state (`synchronised`) if both stood still and nothing was read
+        since; otherwise everything that was sent up to now is of before the checkpoint, and is read first.
+        """
+        if not synchronised:
+            for read in (self.on_primary, self.on_secondary, self.on_mirror):
+                _exhaust(read)
         self.comparator.checkpoint_done(synchronised)
         if synchronised:
             self.rewriter.synchronised()
             self._deliver_ready()
         self._carry_out()
+
+    def _discard_mirrored(self) -> bool:
+        for _ in range(_READS):
+            if not self._mirror.receive():
+                return False
+            self.mirrored_discarded += 1
+        return True
 
     def _carry_out(self) -> None:
         """Give the verdicts, then tell what differed."""
@@ -194,3 +218,9 @@ class DataPath:
         for frame in ready:
             self._secondary.send(frame)
         ready.clear()
+
+
+def _exhaust(read: Callable[[], bool]) -> None:
+    for _ in range(_DRAINING_TURNS):
+        if not read():
+            break

@@ -8,18 +8,15 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 
-from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
-from colo_bridge.checkpoint.providers.command import CommandProvider
-from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.observer import Observer
 from colo_bridge.compare.settings import Settings
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
+from colo_bridge.daemon.checkpoints import Checkpoints
 from colo_bridge.daemon.control import ControlServer
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
@@ -28,6 +25,7 @@ from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.rate import RateLimit
+from colo_bridge.daemon.readers import Readers
 from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.kernel.protection import NicProtection
 from colo_bridge.rewrite.limits import RewriteLimits
@@ -50,14 +48,17 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self._rules = PassthroughRules(config.passthrough)
-        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status(), **self._rules.verbs()})
+        self._checkpoints = Checkpoints(config)
+        verbs = {
+            "status": lambda _: self.status(),
+            "checkpoint": self._checkpoints.on_request,
+            **self._rules.verbs(),
+        }
+        self.control = ControlServer(config.control_socket, verbs)
         self._config = config
         self._observes = config.compare.mode == "observe"
         self._observed_lines = RateLimit(_OBSERVED_LINES, _OBSERVED_SECONDS)
         self._notifier = Notifier()
-        self._provider = CommandProvider(config.guest, config.checkpoint)
-        self._coordinator = Coordinator(Policy(config.checkpoint.timeout, config.checkpoint.retry_interval))
-        self._driver = Driver(self._coordinator, self._provider, self._checkpoint_ended)
         self._divergences = dict.fromkeys((reason.value for reason in Reason), 0)
         self._last_divergence: Divergence | None = None
         self._evidence = Evidence(config.evidence, config.guest)
@@ -69,7 +70,8 @@ class Service:
 
     def _data_path(self, protection: NicProtection) -> DataPath:
         forward = protection.forward
-        comparator = (Observer if self._observes else Comparator)(_settings(self._config, forward is not None))
+        settings = _settings(self._config, forward is not None, self._checkpoints.copies_state)
+        comparator = (Observer if self._observes else Comparator)(settings)
         rewriter = Rewriter(_rewrite_limits(self._config))
         return DataPath(
             protection.queue,
@@ -99,10 +101,15 @@ class Service:
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         await self.control.start()
         self._evidence.start()
-        self._watch(loop.add_reader)
+        readers = Readers(list(zip(self._protections, self._paths, strict=True)))
+        following = self._checkpoints.serve(self._paths, readers)
+        readers.start()
         helpers = [
             asyncio.create_task(work)
-            for work in (self._guard.run(), self._tick(), self._cure(), self._age(), self._keep_watchdog())
+            for work in (
+                *(self._guard.run(), self._tick(), self._cure(), self._age(), self._keep_watchdog()),
+                *following,
+            )
         ]
         self._notifier.ready(self._summary())
         log.info("guest %s: %s", self._config.guest, self._summary())
@@ -113,22 +120,11 @@ class Service:
             self._notifier.stopping()
             for helper in (*helpers, failed):
                 helper.cancel()
-            self._unwatch(loop.remove_reader)
-            await self._driver.close()
+            readers.stop()
+            await self._checkpoints.close()
             await self.control.close()
             self._evidence.close()
             self._guard.close()
-
-    def _watch(self, add_reader: Callable[..., None]) -> None:
-        for protection, path in zip(self._protections, self._paths, strict=True):
-            add_reader(protection.queue.fileno(), path.on_primary)
-            add_reader(protection.secondary.fileno(), path.on_secondary)
-            add_reader(protection.mirror.fileno(), path.on_input)
-
-    def _unwatch(self, remove_reader: Callable[[int], bool]) -> None:
-        for protection in self._protections:
-            for port in (protection.queue, protection.secondary, protection.mirror):
-                remove_reader(port.fileno())
 
     async def _tick(self) -> None:
         while True:
@@ -136,7 +132,7 @@ class Service:
             now = time.monotonic()
             for path in self._paths:
                 path.tick(now)
-            self._driver.step()
+            self._checkpoints.step()
 
     async def _age(self) -> None:
         while True:
@@ -172,12 +168,8 @@ class Service:
             self._report_observed(divergence)
             return
         log.warning("%s", journal.sentence(divergence))
-        if not self._config.checkpoint.command:
-            log.error("no checkpoint.command is configured: what diverged stays held")
-            return
         connection = str(journal.fields(divergence)["connection"])
-        self._coordinator.request(divergence.reason.value, time.monotonic(), {"connection": connection})
-        self._driver.step()
+        self._checkpoints.request(divergence.reason.value, {"connection": connection})
 
     def _report_observed(self, divergence: Divergence) -> None:
         """Nothing waits, so nothing is asked for; a replica that is far from equal must not fill the log."""
@@ -185,14 +177,6 @@ class Service:
             refused = self._observed_lines.take_refused()
             more = f" ({refused} more were not logged)" if refused else ""
             log.warning("%s%s", journal.sentence(divergence), more)
-
-    def _checkpoint_ended(self, outcome: Outcome) -> None:
-        if outcome is not Outcome.DONE:
-            log.error("checkpoint %s; next try in %g s", outcome.value, self._config.checkpoint.retry_interval)
-            return
-        log.info("checkpoint %d done", self._coordinator.epoch)
-        for path in self._paths:
-            path.checkpoint_done(self._provider.synchronises_state)
 
     # What is said about it.
 
@@ -252,35 +236,32 @@ class Service:
             "mirror_tap_dropped": kernel.get("mirror_unread_dropped", 0),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
+            "mirrored_discarded": sum(path.mirrored_discarded for path in self._paths),
         }
-        checkpoints = self._coordinator.counters
         return {
             "guest": self._config.guest,
             "role": self._config.role,
             "state": self.state,
             "faults": self._faults(),
             "uptime": time.monotonic() - self._began,
-            "epoch": self._coordinator.epoch,
+            "epoch": self._checkpoints.epoch,
             "counters": counters,
             "kernel": kernel,
             "divergences": self._divergences,
             "last_divergence": journal.fields(self._last_divergence) if self._last_divergence else None,
-            "checkpoints": {
-                "requested": checkpoints.requested,
-                "done": checkpoints.done,
-                "failed": checkpoints.failed,
-            },
+            "checkpoints": self._checkpoints.status(),
             "unsynchronised_connections": self._unsynchronised(),
             "passthrough": self._rules.counters(),
             "observed_services": self._observed_services(),
         }
 
 
-def _settings(config: Config, forward: bool) -> Settings:
+def _settings(config: Config, forward: bool, checkpoints_copy_state: bool) -> Settings:
     compare, limits = config.compare, config.limits
     return Settings(
         timeout=compare.timeout,
-        pass_unsynchronised=compare.unsynchronised == "pass",
+        # Where a checkpoint makes old connections comparable they wait for it.
+        pass_unsynchronised=compare.unsynchronised == "pass" and not checkpoints_copy_state,
         pass_uncompared=compare.tagged == "pass",
         evidence=config.evidence.enabled,
         cure_after=_CURE,

@@ -38,10 +38,6 @@ from colo_bridge.lab.layout import (
     Role,
 )
 
-NUD_PERMANENT = 0x80
-"""State of a neighbour entry that is never asked for (linux/neighbour.h)."""
-
-
 NO_DUPLICATE_DETECTION = 0x02
 """Flag of an address that is used at once, without asking whether somebody else has it (linux/if_addr.h)."""
 _NOTHING_OF_ITS_OWN = {
@@ -55,15 +51,14 @@ _NOTHING_OF_ITS_OWN = {
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """Who one speaks as or with on the lab's network."""
+    """Who one speaks as on the lab's network."""
 
     address: str
     ipv6_address: str
-    mac: str
 
 
-_CLIENT = _Host(CLIENT_ADDRESS, CLIENT_IPV6_ADDRESS, CLIENT_MAC)
-_GUEST = _Host(GUEST_ADDRESS, GUEST_IPV6_ADDRESS, GUEST_MAC)
+_CLIENT = _Host(CLIENT_ADDRESS, CLIENT_IPV6_ADDRESS)
+_GUEST = _Host(GUEST_ADDRESS, GUEST_IPV6_ADDRESS)
 
 
 def build() -> None:
@@ -97,9 +92,9 @@ def _build() -> None:
         netns.create(role.namespace)
     with NetNS(Role.HOST.namespace) as host:
         _make_host(host)
-    _make_end(Role.CLIENT, _CLIENT, _GUEST)
+    _make_end(Role.CLIENT, _CLIENT)
     for guest in GUESTS:
-        _make_end(guest, _GUEST, _CLIENT)
+        _make_end(guest, _GUEST)
 
 
 def _make_host(host: NetNS) -> None:
@@ -122,19 +117,17 @@ def _add_port(host: NetNS, port: str, role: Role, mac: str) -> None:
     host.link("add", ifname=port, kind="veth", peer=peer)
 
 
-def _make_end(role: Role, own: _Host, other: _Host) -> None:
+def _make_end(role: Role, own: _Host) -> None:
     _set_ipv6(role, GUEST_DEVICE, _NOTHING_OF_ITS_OWN)
     with NetNS(role.namespace) as space:
         device = _index(space, GUEST_DEVICE)
         space.link("set", index=_index(space, "lo"), state="up")
         space.link("set", index=device, state="up")
-        networks = [(own.address, other.address, PREFIX_LENGTH)]
+        networks = [(own.address, PREFIX_LENGTH)]
         if links.has_ipv6():
-            networks.append((own.ipv6_address, other.ipv6_address, IPV6_PREFIX_LENGTH))
-        for address, neighbour, length in networks:
+            networks.append((own.ipv6_address, IPV6_PREFIX_LENGTH))
+        for address, length in networks:
             space.addr("add", index=device, address=address, prefixlen=length, flags=NO_DUPLICATE_DETECTION)
-            # What only the primary would ask for, the secondary would never hear: nobody asks.
-            space.neigh("add", dst=neighbour, lladdr=other.mac, ifindex=device, state=NUD_PERMANENT)
 
 
 def _index(space: NetNS, device: str) -> int:

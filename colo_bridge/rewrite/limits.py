@@ -18,11 +18,16 @@ class RewriteLimits:
     early_packets: int = 1_024
     """Client segments kept until the secondary's SYN was seen; one more is dropped."""
     early_packets_per_connection: int = 64
+    neighbours: int = 4_096
+    """Neighbours remembered that told their address, and as many more that were only seen to use it; one more
+    evicts the one that was silent for the longest."""
+    neighbour_idle: float = 14_400.0
+    """Seconds after which a neighbour that is not heard is forgotten."""
 
 
 @dataclass(slots=True)
 class RewriteCounters:
-    """All count packets, except where they say connections."""
+    """All count packets, except where they say connections or neighbours."""
 
     learned: int = 0
     """Connections whose offsets were learned."""
@@ -55,5 +60,13 @@ class RewriteCounters:
     """Acknowledgements given to the secondary in the client's name, because it had missed them."""
     translated_sack: int = 0
     """Segments with SACK blocks that were moved."""
+    neighbours_answered: int = 0
+    """Questions of the guest for a neighbour's hardware address, answered in its name."""
+    neighbours_unknown: int = 0
+    """The same for a neighbour that was not heard: not answered."""
+    neighbours_evicted: int = 0
+    """Neighbours forgotten because the table was full."""
+    neighbours_expired: int = 0
+    """Neighbours forgotten because they were silent."""
     synchronisations: int = 0
     """Checkpoints that set all offsets to zero."""

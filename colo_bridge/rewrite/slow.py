@@ -11,12 +11,13 @@ from colo_bridge.rewrite.connection import UNSEEN, Connection, KeptSegment, Phas
 from colo_bridge.rewrite.cure import answer, lacks_acknowledgment
 from colo_bridge.rewrite.fragment import SplitHeader, segment_of
 from colo_bridge.rewrite.limits import RewriteCounters, RewriteLimits
+from colo_bridge.rewrite.neighbours import Neighbours
 from colo_bridge.rewrite.table import ConnectionTable
 from colo_bridge.rewrite.translate import number_at, to_primary, to_secondary
 from colo_bridge.wire.flow import reversed_connection
 from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.options import Options, read_options
-from colo_bridge.wire.packet import ACK, FIN, RST, SYN, MalformedPacket, Parsed, TcpPacket
+from colo_bridge.wire.packet import ACK, FIN, RST, SYN, MalformedPacket, NotCompared, Parsed, TcpPacket
 from colo_bridge.wire.serial import Serial, first_position, position_near, serial_plus
 
 # What opens, ends or makes a connection certain; everything else only carries on.
@@ -30,6 +31,7 @@ class SlowPath:
         self.ready: list[bytearray] = []
         self.counters = RewriteCounters()
         self.table = ConnectionTable(limits)
+        self.neighbours = Neighbours(limits, self.counters)
         self._limits = limits
         self._header = header
         self._cures = cures
@@ -50,6 +52,7 @@ class SlowPath:
         for connection in self.table.expire(now):
             self.counters.expired += 1
             self._drop_kept(connection)
+        self.neighbours.expire(now)
 
     # From the guest.
 
@@ -62,7 +65,15 @@ class SlowPath:
             raise
         if packet is not None:
             self._from_guest(frame, start, packet, packet is parsed, partial_checksum, now)
+        elif isinstance(parsed, NotCompared):
+            self._guest_asks(frame, start, end)
         return parsed
+
+    def _guest_asks(self, frame: bytearray, start: int, end: int) -> None:
+        """What is not compared does not get to the network, so nobody else answers it."""
+        answered = self.neighbours.answer(frame, start, end)
+        if answered is not None:
+            self.ready.append(bytearray(self._header) + answered)
 
     def _from_guest(
         self, frame: bytearray, start: int, packet: TcpPacket, whole: bool, partial_checksum: bool, now: float
@@ -162,6 +173,7 @@ class SlowPath:
             self._count_refusal(error)
             return False
         if packet is None:
+            self.neighbours.hear(frame, start, end, now)
             return True
         connection = self.table.by_ingress.get(packet.connection)
         # Fast path: as on egress.
@@ -169,6 +181,7 @@ class SlowPath:
             connection.last_seen = now
             self._translate(frame, connection, packet, self._options(frame, packet), partial_checksum)
             return True
+        self.neighbours.hear(frame, start, end, now)
         connection = connection or self._called(packet, now)
         if connection is None:
             return True

@@ -60,6 +60,21 @@ def parse_ip(buffer: Buffer, ip: int, end: int) -> TcpPacket | Datagram | Fragme
     return parse_ipv6(buffer, ip, end)
 
 
+def behind_tags(buffer: Buffer, start: int, end: int) -> tuple[bytes, int]:
+    """The VLANs of a frame as keys name them, and where that begins which follows its Ethernet type."""
+    at, tags = start + 12, b""
+    for _ in range(_MOST_TAGS):
+        if buffer[at : at + 2] not in _TAGS:
+            break
+        if end - at < _TAG + 2:
+            raise MalformedPacket("frame shorter than its VLAN tags")
+        identifier = int.from_bytes(buffer[at + 2 : at + _TAG], "big") & _VLAN_IDENTIFIER
+        # Identifier 0 is a priority only: the frame belongs to no VLAN (IEEE 802.1Q §9.6).
+        tags += bytes(buffer[at : at + 2]) + identifier.to_bytes(2, "big") if identifier else b""
+        at += _TAG
+    return tags, at + 2
+
+
 def ethernet_header(packet: TcpPacket) -> bytes:
     """The header, tags included, of the frame that a packet stands in; empty for a bare packet."""
     header = ETHERNET_HEADER + tag_bytes(packet.connection)
@@ -86,17 +101,8 @@ def cut_short(buffer: Buffer, ip: int, end: int) -> CutShort:
 
 
 def _parse_tagged(buffer: Buffer, start: int, end: int) -> Parsed:
-    at, tags = start + 12, b""
-    for _ in range(_MOST_TAGS):
-        if buffer[at : at + 2] not in _TAGS:
-            break
-        if end - at < _TAG + 2:
-            raise MalformedPacket("frame shorter than its VLAN tags")
-        identifier = int.from_bytes(buffer[at + 2 : at + _TAG], "big") & _VLAN_IDENTIFIER
-        # Identifier 0 is a priority only: the frame belongs to no VLAN (IEEE 802.1Q §9.6).
-        tags += bytes(buffer[at : at + 2]) + identifier.to_bytes(2, "big") if identifier else b""
-        at += _TAG
-    ethernet_type, ip = buffer[at : at + 2], at + 2
+    tags, ip = behind_tags(buffer, start, end)
+    ethernet_type = buffer[ip - 2 : ip]
     if ethernet_type in _TAGS:
         return NotCompared.TAGGED_TOO_OFTEN
     if ethernet_type == _IPV4:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_the_command_has_no_input_and_a_session_of_its_own(run, tmp_path):
 
 
 def test_ambient_capabilities_do_not_reach_the_command(run, tmp_path, caplog):
-    """From a process that has CAP_NET_ADMIN as an ambient capability."""
+    """From a process that has CAP_NET_ADMIN as an ambient capability, and nothing because of its user."""
     caplog.set_level(logging.INFO)
     seen = tmp_path / "seen"
     body = (
@@ -97,9 +98,13 @@ def test_ambient_capabilities_do_not_reach_the_command(run, tmp_path, caplog):
         f"c = C(command=('/bin/cp', '/proc/self/status', {str(seen)!r}));"
         "assert asyncio.run(P('web', c).checkpoint('content', {}))"
     )
-    outer = ["/usr/bin/setpriv", "--inh-caps=+net_admin", "--ambient-caps=+net_admin", sys.executable, "-c", body]
+    ambient = ["--securebits=+noroot", "--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin"]
+    outer = ["/usr/bin/setpriv", *ambient, sys.executable, "-c", body]
     assert run(provider(*outer).checkpoint("content", {}))
-    assert "CapAmb:\t0000000000000000" in seen.read_text()
+    capabilities = dict(re.findall(r"^Cap(\w+):\t([0-9a-f]+)$", seen.read_text(), re.MULTILINE))
+    assert {kind: int(capabilities[kind], 16) for kind in ("Inh", "Prm", "Eff", "Amb")} == dict.fromkeys(
+        ("Inh", "Prm", "Eff", "Amb"), 0
+    )
 
 
 def test_on_time_out_the_whole_process_group_is_killed(run, tmp_path, caplog):

@@ -90,7 +90,7 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["run", "check", "status", "passthrough", "cleanup", "compare", "replay", "lab"]]
+    "command", ["", *["run", "check", "status", "checkpoint", "passthrough", "cleanup", "compare", "replay", "lab"]]
 )
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command.split(), "--help")

@@ -16,9 +16,9 @@ from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.rewriter import Rewriter
-from tests import forms
+from tests import forms, neighbours
 from tests.daemon.fakes import FakeQueue, FakeTap, close_all
-from tests.packets import arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
+from tests.packets import CLIENT_MAC, arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
 
 AT_ONCE = datapath._READS
 """Packets that one turn reads."""
@@ -236,6 +236,18 @@ def test_what_is_not_compared_is_thrown_away_from_the_secondary(rig: Rig) -> Non
     assert rig.secondary.sent == []
 
 
+def test_the_secondary_is_answered_who_has_an_address(rig: Rig) -> None:
+    """From what its link said to the primary; the comparator sees what it did before."""
+    rig.client(neighbours.arp(neighbours.CLIENT, neighbours.GUEST, mac=CLIENT_MAC), neighbours.advertisement())
+    rig.secondary.sent.clear()
+    rig.replica(neighbours.arp(), neighbours.solicitation(), udp(payload=b"hello"))
+    reply, advertisement = rig.secondary.sent
+    assert (reply[6:12], reply[12:14]) == (CLIENT_MAC, b"\x08\x06")
+    assert (advertisement[6:12], advertisement[12:14]) == (CLIENT_MAC, b"\x86\xdd")
+    assert (rig.counters["not_ip_thrown_away"], rig.counters["neighbour_thrown_away"]) == (1, 1)
+    assert rig.counters["secondary_packets_now"] == 1
+
+
 def test_malformed_frames_of_a_client_do_not_reach_the_secondary(rig: Rig) -> None:
     assert rig.client(*(ethernet(packet, to_guest=True) for packet in MALFORMED.values())) == []
     assert rig.path.rewriter.counters.malformed == len(MALFORMED)
@@ -346,6 +358,36 @@ def test_a_checkpoint_hands_over_what_the_client_sent_before_it(rig: Rig) -> Non
     rig.mirror.put(*datagrams(AT_ONCE + 1))
     rig.path.checkpoint_done(False)
     assert len(rig.secondary.sent) == AT_ONCE + 1
+
+
+def test_at_the_pause_everything_is_read_and_what_the_secondary_would_get_is_not_delivered(rig: Rig) -> None:
+    ids = rig.queue.put(*datagrams(2 * AT_ONCE))
+    rig.secondary.put(*datagrams(AT_ONCE + 1, seed=2))
+    rig.mirror.put(*datagrams(AT_ONCE + 1, seed=3))
+    rig.path.secondary_stopped()
+    rig.path.primary_stopped()
+    assert not (rig.queue.waiting or rig.secondary.waiting or rig.mirror.waiting)
+    assert (rig.secondary.sent, rig.path.mirrored_discarded) == ([], AT_ONCE + 1)
+    assert rig.queue.accepted == []
+    rig.path.checkpoint_done(True)
+    assert rig.queue.accepted == ids
+
+
+def test_what_is_sent_after_the_pause_is_not_of_the_checkpoint(rig: Rig) -> None:
+    old, new = udp(payload=b"old"), udp(payload=b"new")
+    (held,) = rig.primary(old)
+    rig.path.primary_stopped()
+    (later,) = rig.queue.put(new)
+    rig.secondary.put(new)
+    rig.mirror.put(udp(payload=b"for both"))
+    rig.path.checkpoint_done(True)
+    assert rig.queue.accepted == [held]
+    _all(rig.path.on_primary)
+    assert rig.queue.accepted == [held]
+    _all(rig.path.on_secondary)
+    assert rig.queue.accepted == [held, later]
+    _all(rig.path.on_mirror)
+    assert len(rig.secondary.sent) == 1
 
 
 def test_a_checkpoint_allows_the_next_divergence(rig: Rig) -> None:

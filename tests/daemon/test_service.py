@@ -52,6 +52,9 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         return self.service.status()
 
+    def checkpoints(self, *names: str) -> list[Any]:
+        return [self.status["checkpoints"][name] for name in names]
+
     async def until(self, condition: Callable[[], object]) -> None:
         while not condition():
             assert not self.running.done(), self.running
@@ -326,7 +329,7 @@ def test_every_documented_counter_is_in_the_status_of_a_nic(configure: Callable[
 def test_every_documented_reason_and_number_of_checkpoints_is_there(configure: Callable[..., Config]) -> None:
     status, fields = Service(configure()).status(), _table("field")
     assert set(status["divergences"]) == set(re.findall(r"`([a-z ]+)`", fields["divergences"]))
-    assert set(status["checkpoints"]) == set(re.findall(r"`([a-z]+)`", fields["checkpoints"]))
+    assert set(status["checkpoints"]) == set(re.findall(r"`([a-z_]+)`", fields["checkpoints"]))
 
 
 def test_the_state_is_one_of_the_documented(configure: Callable[..., Config]) -> None:
@@ -390,7 +393,8 @@ def test_a_checkpoint_releases_what_diverged(configure: Callable[..., Config], t
     async def scenario(daemon: Daemon) -> None:
         ids = await daemon.diverge()
         await daemon.until(lambda: daemon.nic.queue.accepted == ids)
-        assert daemon.status["checkpoints"] == {"requested": 1, "done": 1, "failed": 0}
+        assert daemon.checkpoints("requested", "done", "failed") == [1, 1, 0]
+        assert daemon.status["checkpoints"]["reasons"] == {"datagram": 1}
         assert daemon.status["epoch"] == 1
         assert daemon.status["last_divergence"]["reason"] == "datagram"
         assert daemon.status["last_divergence"]["connection"] == "10.0.0.2:53 > 10.0.0.9:5000 udp"
@@ -441,12 +445,13 @@ def test_without_a_command_what_diverged_stays_held_and_that_is_said(
         daemon.nic.secondary.put(other)
         await daemon.until(lambda: daemon.nic.queue.accepted == ids)
         assert daemon.status["counters"]["held_packets_now"] == 1
-        assert daemon.status["checkpoints"] == {"requested": 0, "done": 0, "failed": 0}
+        assert daemon.checkpoints("requested", "done", "failed") == [0, 0, 0]
+        assert daemon.status["checkpoints"]["provider"] == "none"
         assert daemon.status["last_divergence"]["reason"] == "datagram"
 
     run(configure(), scenario)
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
-        "no checkpoint.command is configured: what diverged stays held"
+        "no checkpoint.provider is configured: what diverged stays held"
     ]
     assert "divergence (datagram) in 10.0.0.2:53 > 10.0.0.9:5000 udp: datagrams differ at byte 0" in caplog.text
 
@@ -457,6 +462,52 @@ def test_a_silent_secondary_is_a_divergence(configure: Callable[..., Config]) ->
         await daemon.until(lambda: daemon.status["divergences"]["timeout"] == 1)
 
     run(configure("[compare]\ntimeout = 0.05"), scenario)
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_status", "said"),
+    [
+        ("exit 0", 0, "checkpoint 1 done"),
+        ("exit 1", 1, "checkpoint failed; it will be tried again"),
+    ],
+)
+def test_a_checkpoint_is_made_on_request(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str], script: str, exit_status: int, said: str
+) -> None:
+    config = configure(checkpoint(script))
+
+    async def scenario(daemon: Daemon) -> None:
+        (held,) = daemon.nic.queue.put(OURS)
+        await daemon.until(lambda: daemon.status["counters"]["held_packets_now"] == 1)
+        command = ["checkpoint", "--guest", "web", "--run-dir", config.run_dir]
+        assert await asyncio.to_thread(main, command) == exit_status
+        assert capsys.readouterr().out == f"{said}\n"
+        assert (held in daemon.nic.queue.accepted) == (exit_status == 0)
+        assert daemon.status["checkpoints"]["reasons"] == {"operator": 1}
+
+    run(config, scenario)
+
+
+@pytest.mark.parametrize("settings", ['[compare]\nmode = "observe"\n' + checkpoint("exit 0"), ""])
+def test_a_checkpoint_that_nobody_makes_is_refused(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str], settings: str
+) -> None:
+    config = configure(settings)
+
+    async def scenario(_daemon: Daemon) -> None:
+        command = ["checkpoint", "--guest", "web", "--run-dir", config.run_dir]
+        assert await asyncio.to_thread(main, command) == 1
+        assert "nothing here makes checkpoints (configure checkpoint.provider" in capsys.readouterr().err
+
+    run(config, scenario)
+
+
+def test_a_checkpoint_is_made_each_period(configure: Callable[..., Config]) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        await daemon.until(lambda: daemon.status["checkpoints"]["done"] >= 2)
+        assert set(daemon.status["checkpoints"]["reasons"]) == {"period"}
+
+    run(configure(checkpoint("exit 0") + "\nperiod = 0.02"), scenario)
 
 
 def test_a_stop_ends_a_checkpoint_under_way(configure: Callable[..., Config], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from colo_bridge.checkpoint.coordinator import Action, Coordinator, Outcome, Start
 from colo_bridge.checkpoint.providers import Provider
@@ -32,11 +32,36 @@ class Driver:
         self._finished = finished
         self._clock = clock
         self._attempt: asyncio.Task[bool] | None = None
+        self._waiting: list[asyncio.Future[Outcome]] = []
+
+    def request(self, reason: str, detail: Mapping[str, str] | None = None) -> None:
+        """Ask for a checkpoint, and begin it if it may begin now."""
+        self._coordinator.request(reason, self._clock(), detail)
+        self.step()
+
+    async def checkpoint(self, reason: str) -> Outcome:
+        """Ask for a checkpoint and wait for how the attempt ends that this begins or joins."""
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ended)
+        self.request(reason)
+        return await ended
 
     def step(self) -> None:
         """Do what is due; to be called after each request and a few times a second.  Never blocks."""
         for action in self._coordinator.tick(self._clock()):
             self._carry_out(action)
+
+    def paused(self) -> None:
+        """The replicas stand still for a checkpoint."""
+        for action in self._coordinator.paused(self._clock()):
+            self._carry_out(action)
+
+    def resumed(self) -> None:
+        """A checkpoint is done, whoever asked for it."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+        self._tell(self._coordinator.resumed(self._clock()))
 
     async def close(self) -> None:
         """Stop a running attempt and wait until its process is gone."""
@@ -56,7 +81,14 @@ class Driver:
         if attempt is not self._attempt:
             return
         self._attempt = None
-        self._finished(self._coordinator.finished(_succeeded(attempt), self._clock()))
+        self._tell(self._coordinator.finished(_succeeded(attempt), self._clock()))
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._finished(outcome)
+        waiting, self._waiting = self._waiting, []
+        for ended in waiting:
+            if not ended.done():
+                ended.set_result(outcome)
 
 
 def _succeeded(attempt: asyncio.Task[bool]) -> bool:

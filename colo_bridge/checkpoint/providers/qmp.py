@@ -1,0 +1,112 @@
+"""Checkpoints that QEMU makes: asked for, and followed, by its machine protocol (QMP)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from colo_bridge.checkpoint.providers import Listener
+from colo_bridge.checkpoint.providers.monitor import Monitor
+from colo_bridge.checkpoint.replica import STANDING, News, Phase, Replica
+from colo_bridge.config import CheckpointConfig
+from colo_bridge.errors import PeerError
+
+SPOILED = "spoiled"
+"""The reason to ask for a checkpoint after one that cannot be used."""
+JOINED = "start"
+"""The reason to ask for one when the replicas are in COLO and nobody knows since when they are equal."""
+
+_DELAY = "x-checkpoint-delay"
+"""Setting it, even to the value that it has, begins a checkpoint at once."""
+
+log = logging.getLogger(__name__)
+
+
+class QmpProvider:
+    """Two replicas in QEMU's COLO; of the secondary nothing need be known.
+
+    A checkpoint is done when the primary goes on.  The listener is told, also of those that
+    nobody here has asked for.
+    """
+
+    synchronises_state = True
+
+    def __init__(self, config: CheckpointConfig, listener: Listener) -> None:
+        self._listener = listener
+        self.primary, self.secondary = Replica(), Replica()
+        self._primary = Monitor("primary", config.qmp_primary, self.primary, self._of_primary)
+        self._secondary = Monitor("secondary", config.qmp_secondary, self.secondary, self._of_secondary)
+        self._follows_secondary = bool(config.qmp_secondary)
+        self._changed = asyncio.Event()
+        self._failed: asyncio.Future[str] | None = None
+
+    def watch(self) -> list[Coroutine[Any, Any, None]]:
+        """What must run for as long as the guest is served."""
+        return [self._primary.run(), *([self._secondary.run()] if self._follows_secondary else [])]
+
+    def phases(self) -> dict[str, str]:
+        phases = {"primary": self.primary.phase.value}
+        return phases | ({"secondary": self.secondary.phase.value} if self._follows_secondary else {})
+
+    async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
+        """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
+        failed = self._failed = asyncio.get_running_loop().create_future()
+        asking = asyncio.ensure_future(self._ask())
+        try:
+            await asyncio.wait([failed, asking], return_when=asyncio.FIRST_COMPLETED)
+            if not failed.done():
+                asking.result()
+            log.error("checkpoint failed: %s", await failed)
+        except PeerError as error:
+            log.error("checkpoint refused: %s", error)
+        finally:
+            asking.cancel()
+        return False
+
+    async def _ask(self) -> None:
+        while not self.primary.can_be_asked:
+            self._changed.clear()
+            await self._changed.wait()
+        parameters = await self._primary.execute("query-migrate-parameters")
+        delay = parameters.get(_DELAY) if isinstance(parameters, Mapping) else None
+        if not isinstance(delay, int):
+            raise PeerError(f"this QEMU knows no {_DELAY}")
+        await self._primary.execute("migrate-set-parameters", {_DELAY: delay})
+
+    # What the replicas do.
+
+    def _of_primary(self, news: News) -> None:
+        listener = self._listener
+        self._changed.set()
+        match news:
+            case News.STOPPED:
+                listener.stopped(primary=True)
+            case News.PAUSED:
+                listener.paused()
+            case News.RESUMED:
+                listener.resumed()
+            case News.GOES_ON:
+                listener.goes_on()
+            case News.JOINED:
+                listener.goes_on()
+                listener.wanted(JOINED)
+            case News.SPOILED:
+                self._fail("the primary went on before all that it had sent was read")
+                listener.goes_on()
+                listener.wanted(SPOILED)
+            case News.LOST:
+                self._fail(f"the primary is {self.primary.phase.value}")
+                listener.goes_on()
+
+    def _of_secondary(self, news: News) -> None:
+        # What it sends once it has gone on waits for the primary, which goes on last.
+        if news is News.STOPPED and self.primary.phase is not Phase.OFFLINE:
+            self._listener.stopped(primary=False)
+        elif news in (News.GOES_ON, News.LOST) and self.primary.phase not in STANDING:
+            self._listener.goes_on()
+
+    def _fail(self, why: str) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_result(why)

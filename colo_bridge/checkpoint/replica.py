@@ -1,0 +1,135 @@
+"""One replica as its hypervisor tells of it: whether it is in COLO, and what it means when it stops and goes on.
+
+    phase             event                       next      news
+    ----------------  --------------------------  --------  -----------------------------------------
+    OFFLINE           connected, not in COLO      RUNNING   -
+    OFFLINE           connected, in COLO          ACTIVE    JOINED
+    OFFLINE           connected, in a checkpoint  DOUBTFUL  STOPPED
+    RUNNING, EXITED   joined                      ACTIVE    JOINED
+    ACTIVE            joined                      ACTIVE    -
+    standing at all   stopped                     (same)    -
+    any other         stopped                     STOPPED   STOPPED
+    STOPPED           status "colo"               PAUSED    PAUSED
+    STOPPED           status "running", in COLO   DOUBTFUL  -
+    STOPPED           any other status            HALTED    GOES_ON
+    PAUSED            resumed, in order           ACTIVE    RESUMED
+    PAUSED            resumed, too late to tell   ACTIVE    SPOILED
+    DOUBTFUL          resumed                     ACTIVE    SPOILED
+    STOPPED, HALTED   resumed                     RUNNING,  GOES_ON
+                                                  ACTIVE
+    any               exited                      EXITED    LOST
+    any               lost                        OFFLINE   LOST
+
+1. Only a replica that stood still *for a checkpoint* when it was asked has made one by going on: an operator's
+   stop and cont says nothing about the other replica.
+2. What was sent before the pause must have been read before the replica went on, or nobody can tell it from what
+   was sent after it: such a checkpoint is spoiled, and so is one of which the status came too late.
+3. Times are seconds of the clock that the hypervisor's events carry.
+"""
+
+from __future__ import annotations
+
+import enum
+
+IN_COLO = "colo"
+"""What a hypervisor answers about a replica that stands still for a checkpoint, and about a migration in COLO."""
+_IS_RUNNING = "running"
+
+
+class Phase(enum.Enum):
+    OFFLINE = "offline"
+    RUNNING = "running"
+    ACTIVE = "colo"
+    STOPPED = "stopped"
+    DOUBTFUL = "doubtful"
+    PAUSED = "paused"
+    HALTED = "halted"
+    EXITED = "exited"
+
+
+class News(enum.Enum):
+    JOINED = enum.auto()
+    STOPPED = enum.auto()
+    PAUSED = enum.auto()
+    GOES_ON = enum.auto()
+    RESUMED = enum.auto()
+    SPOILED = enum.auto()
+    LOST = enum.auto()
+
+
+STANDING = frozenset((Phase.STOPPED, Phase.DOUBTFUL, Phase.PAUSED, Phase.HALTED))
+
+
+class Replica:
+    """The state of one replica; every method returns what is news, or None."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.OFFLINE
+        self._in_colo = False
+        self._read_up_to = 0.0
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it would begin a checkpoint."""
+        return self.phase is Phase.ACTIVE
+
+    def connected(self, status: str, migration: str) -> News | None:
+        """The hypervisor answers again: what it says of the guest and of its migration."""
+        self._in_colo = migration == IN_COLO
+        if status == IN_COLO:
+            self.phase = Phase.DOUBTFUL
+            return News.STOPPED
+        self.phase = Phase.RUNNING
+        return self.migration(migration)
+
+    def migration(self, status: str) -> News | None:
+        """What it says of its migration after it has gone on."""
+        if status != IN_COLO or self.phase not in (Phase.RUNNING, Phase.EXITED):
+            return None
+        self._in_colo = True
+        self.phase = Phase.ACTIVE
+        return News.JOINED
+
+    def stopped(self) -> News | None:
+        if self.phase in STANDING:
+            return None
+        self.phase = Phase.STOPPED
+        return News.STOPPED
+
+    def status(self, status: str, read_up_to: float) -> News | None:
+        """Why it stands still; `read_up_to`: what it had sent until then was read."""
+        if self.phase is not Phase.STOPPED:
+            return None
+        self._read_up_to = read_up_to
+        if status == IN_COLO:
+            self._in_colo = True
+            self.phase = Phase.PAUSED
+            return News.PAUSED
+        # It has gone on before it could answer: a checkpoint, perhaps.
+        if status == _IS_RUNNING and self._in_colo:
+            self.phase = Phase.DOUBTFUL
+            return None
+        self.phase = Phase.HALTED
+        return News.GOES_ON
+
+    def resumed(self, at: float) -> News | None:
+        phase = self.phase
+        if phase not in STANDING:
+            return None
+        self.phase = Phase.ACTIVE if self._in_colo and phase is not Phase.STOPPED else Phase.RUNNING
+        if phase is Phase.PAUSED and self._read_up_to < at:
+            return News.RESUMED
+        return News.SPOILED if phase in (Phase.PAUSED, Phase.DOUBTFUL) else News.GOES_ON
+
+    def exited(self) -> News:
+        """COLO has ended; the guest may run on by itself."""
+        return self._end(Phase.EXITED)
+
+    def lost(self) -> News | None:
+        """Nobody can tell any more what it does."""
+        return None if self.phase is Phase.OFFLINE else self._end(Phase.OFFLINE)
+
+    def _end(self, phase: Phase) -> News:
+        self.phase = phase
+        self._in_colo = False
+        return News.LOST

@@ -1,0 +1,123 @@
+"""Checkpoints of a guest that is being served: asked for, followed, and carried over to its data paths."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
+from colo_bridge.checkpoint.providers.command import CommandProvider
+from colo_bridge.checkpoint.providers.driver import Driver
+from colo_bridge.checkpoint.providers.qmp import QmpProvider
+from colo_bridge.config import Config
+from colo_bridge.daemon.datapath import DataPath
+from colo_bridge.daemon.readers import Readers
+from colo_bridge.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+OPERATOR = "operator"
+"""The reason of a checkpoint that was asked for on the control socket."""
+
+
+class Checkpoints:
+    """One coordinator with the provider that the configuration names; without one nothing is asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config.checkpoint
+        self._name = "none" if config.compare.mode == "observe" else config.checkpoint.provider
+        self._qmp = QmpProvider(config.checkpoint, self) if self._name == "qmp" else None
+        self._provider = self._qmp or CommandProvider(config.guest, config.checkpoint)
+        self._coordinator = Coordinator(_policy(config, self._name), time.monotonic())
+        self._driver = Driver(self._coordinator, self._provider, self._ended)
+        self._paths: Sequence[DataPath] = ()
+        self._readers: Readers | None = None
+
+    def serve(self, paths: Sequence[DataPath], readers: Readers) -> list[Coroutine[Any, Any, None]]:
+        """Carry checkpoints over to these; what must run for that."""
+        self._paths = paths
+        self._readers = readers
+        return self._qmp.watch() if self._qmp is not None else []
+
+    @property
+    def epoch(self) -> int:
+        return self._coordinator.epoch
+
+    @property
+    def copies_state(self) -> bool:
+        """Whether connections can wait for a checkpoint that makes them comparable."""
+        return self._name != "none" and self._provider.synchronises_state
+
+    def request(self, reason: str, detail: Mapping[str, str]) -> None:
+        """The replicas differ."""
+        if self._name == "none":
+            log.error("no checkpoint.provider is configured: what diverged stays held")
+            return
+        self._driver.request(reason, detail)
+
+    async def on_request(self, _request: Mapping[str, object]) -> dict[str, object]:
+        """The control socket's `checkpoint`: one now, and how it ended."""
+        if self._name == "none":
+            raise OperatorError("nothing here makes checkpoints", "configure checkpoint.provider, in mode enforce")
+        began = time.monotonic()
+        outcome = await self._driver.checkpoint(OPERATOR)
+        return {"outcome": outcome.value, "epoch": self.epoch, "seconds": time.monotonic() - began}
+
+    def step(self) -> None:
+        """Do what is due."""
+        self._driver.step()
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+    def status(self) -> dict[str, object]:
+        counters = self._coordinator.counters
+        return {
+            "provider": self._name,
+            "state": self._coordinator.state.value,
+            **{field.name: getattr(counters, field.name) for field in fields(counters)},
+            "reasons": dict(counters.reasons),
+            "replicas": self._qmp.phases() if self._qmp is not None else {},
+        }
+
+    # What the hypervisor does.
+
+    def stopped(self, primary: bool) -> None:
+        if self._readers is not None:
+            self._readers.primary_stopped() if primary else self._readers.secondary_stopped()
+
+    def goes_on(self) -> None:
+        if self._readers is not None:
+            self._readers.start()
+
+    def paused(self) -> None:
+        self._driver.paused()
+
+    def resumed(self) -> None:
+        self._driver.resumed()
+        self.goes_on()
+
+    def wanted(self, reason: str) -> None:
+        self._driver.request(reason)
+
+    def _ended(self, outcome: Outcome) -> None:
+        if outcome is not Outcome.DONE:
+            log.error("checkpoint %s; next try in %g s", outcome.value, self._config.retry_interval)
+            return
+        log.info("checkpoint %d done", self.epoch)
+        for path in self._paths:
+            path.checkpoint_done(self._provider.synchronises_state)
+
+
+def _policy(config: Config, provider: str) -> Policy:
+    checkpoint = config.checkpoint
+    return Policy(
+        timeout=checkpoint.timeout,
+        retry_interval=checkpoint.retry_interval,
+        pause_timeout=checkpoint.pause_timeout,
+        min_interval=checkpoint.min_interval,
+        period=checkpoint.period if provider != "none" else 0.0,
+    )

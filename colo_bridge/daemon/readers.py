@@ -1,0 +1,59 @@
+"""Which descriptors of a guest are read: all of them, but for the time that a replica stands still for a checkpoint.
+
+What a replica sends after the pause must not meet what was sent before it: it stays in the kernel until
+the books are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from colo_bridge.daemon.datapath import DataPath
+from colo_bridge.kernel.protection import NicProtection
+
+
+class Readers:
+    """The callbacks of all NICs in the running event loop."""
+
+    def __init__(self, nics: Sequence[tuple[NicProtection, DataPath]]) -> None:
+        self._nics = nics
+        self._loop = asyncio.get_running_loop()
+        self._secondary_rests = False
+
+    def start(self) -> None:
+        """Read everything."""
+        self._secondary_rests = False
+        for nic, path in self._nics:
+            self._loop.add_reader(nic.queue.fileno(), path.on_primary)
+            self._loop.add_reader(nic.secondary.fileno(), path.on_secondary)
+            self._loop.add_reader(nic.mirror.fileno(), path.on_input)
+
+    def stop(self) -> None:
+        """Read nothing."""
+        self._rest_primary()
+        self._rest_secondary()
+
+    def secondary_stopped(self) -> None:
+        """Read what the secondary sent, and then nothing of it and nothing for it."""
+        if not self._secondary_rests:
+            for _, path in self._nics:
+                path.secondary_stopped()
+            self._rest_secondary()
+
+    def primary_stopped(self) -> None:
+        """Read what both sent, and then nothing: where the primary stands still the secondary does."""
+        self.secondary_stopped()
+        for _, path in self._nics:
+            path.primary_stopped()
+        self._rest_primary()
+
+    def _rest_primary(self) -> None:
+        for nic, _ in self._nics:
+            self._loop.remove_reader(nic.queue.fileno())
+
+    def _rest_secondary(self) -> None:
+        self._secondary_rests = True
+        for nic, _ in self._nics:
+            self._loop.remove_reader(nic.secondary.fileno())
+            self._loop.remove_reader(nic.mirror.fileno())

@@ -1,0 +1,111 @@
+"""A QEMU that consists of its machine protocol alone: it says and does what a test wants, when it wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 0}, "package": ""}, "capabilities": []}}
+DELAY = 20_000
+
+
+class FakeQemu:
+    """Serves one client at a time, as QEMU does; `asked` counts the checkpoints that were asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.status = "running"
+        self.migration = "colo"
+        self.parameters: dict[str, Any] = {"x-checkpoint-delay": DELAY}
+        self.refuses: set[str] = set()
+        self.silent: set[str] = set()
+        self.asked = 0
+        self.connections = 0
+        self._server: asyncio.Server | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def start(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def die(self) -> None:
+        """As by SIGKILL: no event, the connection and the socket are gone."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.drop()
+
+    def drop(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    # What the guest does.
+
+    def stop(self, status: str = "colo") -> None:
+        self.status = status
+        self.event("STOP")
+
+    def go_on(self, at: float | None = None) -> None:
+        self.status = "running"
+        self.event("RESUME", at=at)
+
+    def exit(self, reason: str = "error") -> None:
+        self.migration = "failed"
+        self.event("COLO_EXIT", {"mode": "primary", "reason": reason})
+
+    def event(self, name: str, data: dict[str, Any] | None = None, at: float | None = None) -> None:
+        when = time.time() if at is None else at
+        timestamp = {"seconds": int(when), "microseconds": int(when % 1 * 1e6)}
+        self._send({"event": name, "timestamp": timestamp} | ({"data": data} if data else {}))
+
+    # The protocol.
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.connections += 1
+        self._send(GREETING)
+        try:
+            text = ""
+            while chunk := await reader.read(1 << 16):
+                # Nothing stands between two requests.
+                text += chunk.decode()
+                with contextlib.suppress(json.JSONDecodeError):
+                    while text:
+                        request, end = json.JSONDecoder().raw_decode(text)
+                        text = text[end:].lstrip()
+                        self._answer(request)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        command = request["execute"]
+        if command in self.silent:
+            return
+        if command in self.refuses:
+            answer: dict[str, Any] = {"error": {"class": "GenericError", "desc": "not now"}}
+        else:
+            answer = {"return": self._result(command, request.get("arguments", {}))}
+        self._send(answer | ({"id": request["id"]} if "id" in request else {}))
+
+    def _result(self, command: str, arguments: dict[str, Any]) -> Any:
+        match command:
+            case "query-status":
+                return {"status": self.status, "running": self.status == "running"}
+            case "query-migrate":
+                return {"status": self.migration} if self.migration else {}
+            case "query-migrate-parameters":
+                return self.parameters
+            case "migrate-set-parameters":
+                assert arguments == {"x-checkpoint-delay": DELAY}
+                self.asked += 1
+        return {}
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\r\n")
