@@ -15,11 +15,9 @@ from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.window import Windows
 from colo_bridge.wire.build import is_plain, sack_blocks, selective, timestamps
+from colo_bridge.wire.options import may_have_blocks
 from colo_bridge.wire.packet import ACK, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near
-
-_WITHOUT_SACK = 32
-"""Bytes of a TCP header with timestamps alone."""
 
 
 class Floor:
@@ -27,14 +25,16 @@ class Floor:
 
     __slots__ = (
         "_lost_at",
+        "_sack",
+        "_sack_at",
         "_told_ack",
         "_told_edge",
+        "_told_sack",
         "above",
         "ledger",
         "newest_stamp",
         "owed",
         "primary",
-        "sack",
         "secondary",
         "syn_stamp",
         "windows",
@@ -50,14 +50,16 @@ class Floor:
         self.windows = Windows()
         self.newest_stamp: Serial | None = None
         """The newest TSval known to have left while something with octets waited."""
-        self.sack = b""
-        """The option by which the secondary says what it has above its ACK."""
         self.owed: Segment | None = None
         """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
         self.syn_stamp: Serial | None = None
         """TSval of the primary's SYN: older than all that the client has seen since."""
+        # The option by which the secondary said what it has above its ACK, and that ACK.
+        self._sack = b""
+        self._sack_at: Position | None = None
         self._told_ack: Position | None = None
         self._told_edge: Position | None = None
+        self._told_sack = b""
         self._lost_at: Position | None = None
 
     def note_primary_syn(self, syn: Segment) -> None:
@@ -122,13 +124,18 @@ class Floor:
     def note_sack(self, segment: Segment) -> None:
         """What the secondary has above its ACK: a client that is told a lowered ACK has to know what is missing."""
         floor = self.secondary
-        if floor is None or not (self.sack or segment.offset - segment.tcp > _WITHOUT_SACK):
+        if floor is None or not (self._sack or may_have_blocks(segment.buffer, segment.tcp, segment.offset)):
             return
         found = sack_blocks(segment.headers(), segment.tcp - segment.ip)
         places = [(position_near(first, floor), position_near(behind, floor)) for first, behind in found]
         if _repeats(places, floor):
             del found[0]
-        self.sack = selective(found)
+        self._sack, self._sack_at = selective(found), floor
+
+    @property
+    def sack(self) -> bytes:
+        """The SACK option that belongs to an ACK at the floor."""
+        return self._sack if self._sack_at == self.secondary else b""
 
     def lower(self, before: float, forwarding: Forwarding | None) -> None:
         """Let the client know how far the secondary is, where something has waited for it since before a time.
@@ -156,7 +163,8 @@ class Floor:
         elif not newest:
             self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack))
         else:
-            if forwarding is not None and (self._told_ack is None or floor > self._told_ack):
+            news = self._told_ack is None or floor > self._told_ack or self.sack != self._told_sack
+            if forwarding is not None and news:
                 forwarding.tell(segment)
             return False
         return True
@@ -189,12 +197,13 @@ class Floor:
     def note_told(self, segment: Segment) -> None:
         self._told_ack = self.lowered(segment)
         self._told_edge = self.windows.limit(segment)
+        self._told_sack = self.sack
 
     def owes_news(self, segment: Segment) -> bool:
         """Whether more can be told by now, and the client needs it."""
         assert self._told_ack is not None
         ack, limit, told = self.lowered(segment), self.windows.limit(segment), self._told_edge
-        if ack > self._told_ack:
+        if ack > self._told_ack or self.sack != self._told_sack:
             return True
         return (
             limit is not None

@@ -15,6 +15,7 @@ from colo_bridge.wire.packet import Buffer
 
 _END, _NOP, _SEGMENT_SIZE, _WINDOW_SCALE, _SACK_PERMITTED, _SACK, _TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 _LARGEST_SCALE = 14
+_TCP_HEADER = 20
 _TIMESTAMPS_LENGTH = 10
 
 # The lists that established connections have: two NOPs with timestamps, two NOPs with SACK blocks that fill the rest.
@@ -115,6 +116,12 @@ def read_syn_options(buffer: Buffer, at: int, end: int) -> SynOptions:
 def window_scale(buffer: Buffer, at: int, end: int) -> int:
     """The shift count among the options of a SYN in `buffer[at:end]`; 0 without one."""
     return read_syn_options(buffer, at, end).window_scale or 0
+
+
+def may_have_blocks(buffer: Buffer, tcp: int, end: int) -> bool:
+    """Whether there may be SACK blocks in the TCP header in `buffer[tcp:end]`."""
+    length = end - tcp - _TCP_HEADER
+    return length > _STAMPED_LENGTH or (length == _STAMPED_LENGTH and buffer[tcp + _TCP_HEADER + 2] == _SACK)
 
 
 def _length(buffer: Buffer, at: int, end: int) -> int:

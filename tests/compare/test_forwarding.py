@@ -231,6 +231,50 @@ def test_a_lowered_ack_says_what_the_secondary_has_above_it() -> None:
         assert sack_of(book, book.forwarded[0]) == told
 
 
+def test_blocks_are_told_as_soon_as_they_are_news() -> None:
+    """A time-out before that would seem spurious to the client: it would take back what it has begun to repair."""
+    book = opened("""
+        S   A 1 ack 40 time 9              =>
+        P b A 1 ack 90 time 5              =>
+        cure 0.100                         => ^1+0
+        cure 0.110                         =>
+        S   A 1 ack 40 time 9 block 60 70  =>
+        cure 0.120                         => ^1+0
+        cure 0.130                         =>
+        S   A 1 ack 40 time 9 block 60 80  =>
+        cure 0.140                         => ^1+0
+    """)
+    assert [sack_of(book, forward) for forward in book.forwarded] == [[], [(60, 70)], [(60, 80)]]
+
+
+def test_blocks_without_timestamps_are_told() -> None:
+    book = opened("S A 1 ack 40 block 60 70 =>\n P b A 1 ack 90 =>\n cure 0.100 => ^1+0")
+    assert sack_of(book, book.forwarded[0]) == [(60, 70)]
+
+
+def test_blocks_of_an_older_ack_are_not_told() -> None:
+    book = opened("""
+        S   A 1 ack 40 time 9 block 60 70  =>
+        S   1+5 ack 80 time 9              =>
+        P b A 1 ack 90 time 5              =>
+        cure 0.100                         => ^1+0
+    """)
+    assert sack_of(book, book.forwarded[0]) == []
+
+
+def test_blocks_are_told_by_what_is_owed() -> None:
+    book = opened("""
+        S   A 1 ack 40 time 9              =>
+        S   1+10 ack 40 time 9             =>
+        P b 1+10 ack 90 time 5             =>
+        cure 0.100                         => ^1+10 =b
+        S   A 11 ack 40 time 9 block 60 70 =>
+        cure 0.110                         => ^11+0
+        cure 0.120                         =>
+    """)
+    assert [sack_of(book, forward) for forward in book.forwarded] == [[], [(60, 70)]]
+
+
 def test_an_older_ack_leaves_with_the_secondarys_blocks() -> None:
     book = opened("""
         S   A 1 ack 40 time 9 block 60 70  =>
