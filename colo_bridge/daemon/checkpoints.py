@@ -80,6 +80,7 @@ class Checkpoints:
             "state": self._coordinator.state.value,
             **{field.name: getattr(counters, field.name) for field in fields(counters)},
             "reasons": dict(counters.reasons),
+            "spoiled": self._qmp.spoiled if self._qmp is not None else 0,
             "replicas": self._qmp.phases() if self._qmp is not None else {},
         }
 

@@ -151,7 +151,8 @@ class Monitor:
 
     def _lost(self, error: Exception) -> None:
         if self._replica.phase is not Phase.OFFLINE or not self._was_refused:
-            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, error)
+            why = str(error) or "the connection is closed"
+            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, why)
             self._was_refused = True
         self._tell(self._replica.lost())
 
