@@ -335,6 +335,26 @@ def test_a_qemu_that_does_not_answer_is_lost(play, monkeypatch, caplog) -> None:
     assert "the primary's QEMU did not answer query-status within 0.1 s" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("garbage", "ends_the_connection"),
+    [
+        (b"\0\xff\r\n", True),
+        (b"[]\r\n", True),
+        (b"x" * (monitor.LINE_BYTES + 1), True),
+        (b'{"event": 7}\r\n', False),
+        (b'{"event": "RESUME", "timestamp": 7}\r\n', False),
+    ],
+)
+def test_whatever_qemu_says_the_daemon_goes_on(play, garbage: bytes, ends_the_connection: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.primary.say(garbage)
+        if ends_the_connection:
+            await rig.until_heard("goes on", "goes on", "start")
+        await rig.begin_checkpoint()
+
+    play(scenario)
+
+
 def test_a_checkpoint_that_does_not_begin_times_out_and_is_asked_for_again(play) -> None:
     async def scenario(rig: Rig) -> None:
         rig.driver.request("content")

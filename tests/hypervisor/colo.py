@@ -24,8 +24,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 def test_a_daemon_asks_for_a_checkpoint_when_the_replicas_are_in_colo(rig: Rig) -> None:
-    assert rig.checkpoints()["reasons"]["start"] == 1
-    assert rig.checkpoints()["replicas"] == {"primary": "colo", "secondary": "colo"}
+    assert rig.status()["checkpoint"]["reasons"]["start"] == 1
+    assert rig.replica("primary") == rig.replica("secondary") == "colo"
 
 
 def test_the_same_answer_of_both_leaves_without_a_checkpoint(rig: Rig) -> None:
@@ -59,19 +59,19 @@ def test_a_checkpoint_can_be_had_by_hand_while_a_file_is_fetched(rig: Rig) -> No
 def test_an_operators_stop_and_cont_is_no_checkpoint(rig: Rig) -> None:
     before = rig.checkpoints()["done"]
     rig.primary.execute("stop")
-    wait_until(lambda: rig.checkpoints()["replicas"]["primary"] == "halted", "the primary is halted")
+    wait_until(lambda: rig.replica("primary") == "halted", "the primary is halted")
     rig.primary.execute("cont")
-    wait_until(lambda: rig.checkpoints()["replicas"]["primary"] == "colo", "the primary goes on")
+    wait_until(lambda: rig.replica("primary") == "colo", "the primary goes on")
     assert rig.checkpoints()["done"] == before
 
 
 def test_the_end_of_the_secondary_is_a_state(rig: Rig) -> None:
     rig.secondary.end()
-    wait_until(lambda: rig.checkpoints()["replicas"]["secondary"] == "offline", "the secondary is missed")
+    wait_until(lambda: rig.replica("secondary") == "offline", "the secondary is missed")
     rig.primary.execute("migrate-set-parameters", {"x-checkpoint-delay": 1_000_000})
     rig.primary.execute("x-colo-lost-heartbeat")
     # Where it goes on alone it is out of COLO, and running.
-    wait_until(lambda: rig.checkpoints()["replicas"]["primary"] in ("exited", "running"), "the primary leaves COLO")
+    wait_until(lambda: rig.replica("primary") in ("exited", "running"), "the primary leaves COLO")
     assert "the primary has left COLO" in (rig.directory / "daemon.log").read_text()
     assert rig.state() == "protected"
     assert Path(rig.directory / "daemon.log").read_text().count("Traceback") == 0

@@ -134,8 +134,11 @@ class Rig:
         assert self.daemon.poll() is None, (self.directory / "daemon.log").read_text()
         return self.status()["state"] if (self._run_dir / "web.sock").exists() else None
 
-    def checkpoints(self) -> dict[str, Any]:
+    def checkpoints(self) -> dict[str, int]:
         return self.status()["checkpoints"]
+
+    def replica(self, name: str) -> str:
+        return self.status()["checkpoint"]["replicas"][name]
 
     def get(self, path: str, seconds: float = 30.0) -> bytes:
         """What the service answers to the client; a connection of its own."""
