@@ -74,14 +74,17 @@ class Checkpoints:
         await self._driver.close()
 
     def status(self) -> dict[str, object]:
-        counters = self._coordinator.counters
         return {
             "provider": self._name,
             "state": self._coordinator.state.value,
-            **{field.name: getattr(counters, field.name) for field in fields(counters)},
-            "reasons": dict(counters.reasons),
+            "reasons": dict(self._coordinator.counters.reasons),
             "replicas": self._qmp.phases() if self._qmp is not None else {},
         }
+
+    def counters(self) -> dict[str, int]:
+        counters = self._coordinator.counters
+        numbers = {field.name: getattr(counters, field.name) for field in fields(counters) if field.name != "reasons"}
+        return numbers | {"spoiled": self._qmp.spoiled if self._qmp is not None else 0}
 
     # What the hypervisor does.
 

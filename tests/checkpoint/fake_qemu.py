@@ -107,5 +107,8 @@ class FakeQemu:
         return {}
 
     def _send(self, message: dict[str, Any]) -> None:
+        self.say(json.dumps(message).encode() + b"\r\n")
+
+    def say(self, text: bytes) -> None:
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\r\n")
+            self._writer.write(text)

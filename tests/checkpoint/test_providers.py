@@ -93,6 +93,7 @@ def test_ambient_capabilities_do_not_reach_the_command(run, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     seen = tmp_path / "seen"
     body = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r});"
         "import asyncio; from colo_bridge.checkpoint.providers.command import CommandProvider as P;"
         "from colo_bridge.config import CheckpointConfig as C;"
         f"c = C(command=('/bin/cp', '/proc/self/status', {str(seen)!r}));"

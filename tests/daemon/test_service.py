@@ -330,7 +330,8 @@ def test_every_documented_counter_is_in_the_status_of_a_nic(configure: Callable[
 def test_every_documented_reason_and_number_of_checkpoints_is_there(configure: Callable[..., Config]) -> None:
     status, fields = Service(configure()).status(), _table("field")
     assert set(status["divergences"]) == set(re.findall(r"`([a-z ]+)`", fields["divergences"]))
-    assert set(status["checkpoints"]) == set(re.findall(r"`([a-z_]+)`", fields["checkpoints"]))
+    for field in ("checkpoint", "checkpoints"):
+        assert set(status[field]) == set(re.findall(r"`([a-z_]+)`", fields[field]))
 
 
 def test_the_state_is_one_of_the_documented(configure: Callable[..., Config]) -> None:
@@ -395,7 +396,7 @@ def test_a_checkpoint_releases_what_diverged(configure: Callable[..., Config], t
         ids = await daemon.diverge()
         await daemon.until(lambda: daemon.nic.queue.accepted == ids)
         assert daemon.checkpoints("requested", "done", "failed") == [1, 1, 0]
-        assert daemon.status["checkpoints"]["reasons"] == {"datagram": 1}
+        assert daemon.status["checkpoint"]["reasons"] == {"datagram": 1}
         assert daemon.status["epoch"] == 1
         assert daemon.status["last_divergence"]["reason"] == "datagram"
         assert daemon.status["last_divergence"]["connection"] == "10.0.0.2:53 > 10.0.0.9:5000 udp"
@@ -447,7 +448,7 @@ def test_without_a_command_what_diverged_stays_held_and_that_is_said(
         await daemon.until(lambda: daemon.nic.queue.accepted == ids)
         assert daemon.status["counters"]["held_packets_now"] == 1
         assert daemon.checkpoints("requested", "done", "failed") == [0, 0, 0]
-        assert daemon.status["checkpoints"]["provider"] == "none"
+        assert daemon.status["checkpoint"]["provider"] == "none"
         assert daemon.status["last_divergence"]["reason"] == "datagram"
 
     run(configure(), scenario)
@@ -484,7 +485,7 @@ def test_a_checkpoint_is_made_on_request(
         assert await asyncio.to_thread(main, command) == exit_status
         assert capsys.readouterr().out == f"{said}\n"
         assert (held in daemon.nic.queue.accepted) == (exit_status == 0)
-        assert daemon.status["checkpoints"]["reasons"] == {"operator": 1}
+        assert daemon.status["checkpoint"]["reasons"] == {"operator": 1}
 
     run(config, scenario)
 
@@ -506,7 +507,7 @@ def test_a_checkpoint_that_nobody_makes_is_refused(
 def test_a_checkpoint_is_made_each_period(configure: Callable[..., Config]) -> None:
     async def scenario(daemon: Daemon) -> None:
         await daemon.until(lambda: daemon.status["checkpoints"]["done"] >= 2)
-        assert set(daemon.status["checkpoints"]["reasons"]) == {"period"}
+        assert set(daemon.status["checkpoint"]["reasons"]) == {"period"}
 
     run(configure(checkpoint("exit 0") + "\nperiod = 0.02"), scenario)
 
@@ -637,12 +638,12 @@ def follow(config: Config, scenario: Callable[[Daemon, FakeQemu], Awaitable[obje
 async def pause(daemon: Daemon, qemu: FakeQemu, status: str = "colo") -> None:
     qemu.stop(status)
     phase = "paused" if status == "colo" else "halted"
-    await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": phase})
+    await daemon.until(lambda: daemon.status["checkpoint"]["replicas"] == {"primary": phase})
 
 
 async def go_on(daemon: Daemon, qemu: FakeQemu) -> None:
     qemu.go_on()
-    await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": "colo"})
+    await daemon.until(lambda: daemon.status["checkpoint"]["replicas"] == {"primary": "colo"})
 
 
 @pytest.fixture
@@ -660,7 +661,7 @@ def test_old_connections_wait_for_the_checkpoint_that_a_daemon_asks_for_at_first
         await go_on(daemon, qemu)
         assert daemon.nic.queue.accepted == old
         assert daemon.status["epoch"] == 1
-        assert daemon.status["checkpoints"]["reasons"] == {"start": 1}
+        assert daemon.status["checkpoint"]["reasons"] == {"start": 1}
         assert daemon.status["unsynchronised_connections"] == 0
 
     follow(in_colo, scenario, loop)
@@ -672,7 +673,7 @@ def test_packets_of_two_epochs_do_not_meet(in_colo: Config) -> None:
         # Nobody reads this before the pause is noticed, but it is of before.
         qemu.stop()
         daemon.nic.secondary.put(udp(payload=b"the same"))
-        await daemon.until(lambda: daemon.status["checkpoints"]["state"] == "paused")
+        await daemon.until(lambda: daemon.status["checkpoint"]["state"] == "paused")
         new = daemon.nic.queue.put(udp(payload=b"the same"), udp(payload=b"new"))
         daemon.nic.secondary.put(udp(payload=b"primary, old"), udp(payload=b"new"))
         daemon.nic.mirror.put(udp(payload=b"for both"))
@@ -709,7 +710,7 @@ def test_without_its_hypervisor_what_diverged_stays_held_and_equal_packets_leave
     async def scenario(daemon: Daemon, qemu: FakeQemu) -> None:
         await pause(daemon, qemu)
         await qemu.die()
-        await daemon.until(lambda: daemon.status["checkpoints"]["replicas"] == {"primary": "offline"})
+        await daemon.until(lambda: daemon.status["checkpoint"]["replicas"] == {"primary": "offline"})
         await daemon.diverge()
         other = udp(dport=6000, payload=b"equal")
         equal = daemon.nic.queue.put(other)

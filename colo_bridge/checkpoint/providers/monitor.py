@@ -55,7 +55,8 @@ class Monitor:
         while True:
             try:
                 await self._follow()
-            except (QMPError, PeerError, OSError, EOFError) as error:
+            # ValueError: a line that is too long.
+            except (QMPError, PeerError, OSError, EOFError, ValueError) as error:
                 pause = FIRST_PAUSE if self._replica.phase is not Phase.OFFLINE else min(2 * pause, LONGEST_PAUSE)
                 self._lost(error)
             await asyncio.sleep(pause)
@@ -87,7 +88,7 @@ class Monitor:
                 await self._look_at(events, client)
             finally:
                 self._client = None
-                with contextlib.suppress(QMPError, OSError, EOFError):
+                with contextlib.suppress(QMPError, OSError, EOFError, ValueError):
                     await client.disconnect()
 
     async def _connect(self, client: QMPClient) -> None:
@@ -151,7 +152,8 @@ class Monitor:
 
     def _lost(self, error: Exception) -> None:
         if self._replica.phase is not Phase.OFFLINE or not self._was_refused:
-            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, error)
+            why = str(error) or "the connection is closed"
+            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, why)
             self._was_refused = True
         self._tell(self._replica.lost())
 

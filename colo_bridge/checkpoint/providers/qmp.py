@@ -18,6 +18,7 @@ SPOILED = "spoiled"
 JOINED = "start"
 """The reason to ask for one when the replicas are in COLO and nobody knows since when they are equal."""
 
+_TOO_LATE = "the primary went on before all that it had sent was read"
 _DELAY = "x-checkpoint-delay"
 """Setting it, even to the value that it has, begins a checkpoint at once."""
 
@@ -41,6 +42,7 @@ class QmpProvider:
         self._follows_secondary = bool(config.qmp_secondary)
         self._changed = asyncio.Event()
         self._failed: asyncio.Future[str] | None = None
+        self.spoiled = 0
 
     def watch(self) -> list[Coroutine[Any, Any, None]]:
         """What must run for as long as the guest is served."""
@@ -52,18 +54,27 @@ class QmpProvider:
 
     async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
-        failed = self._failed = asyncio.get_running_loop().create_future()
-        asking = asyncio.ensure_future(self._ask())
         try:
-            await asyncio.wait([failed, asking], return_when=asyncio.FIRST_COMPLETED)
-            if not failed.done():
-                asking.result()
-            log.error("checkpoint failed: %s", await failed)
+            while (why := await self._try()) == _TOO_LATE:
+                log.warning("checkpoint %s: %s; asking again", SPOILED, why)
+            log.error("checkpoint failed: %s", why)
         except PeerError as error:
             log.error("checkpoint refused: %s", error)
+        return False
+
+    async def _try(self) -> str:
+        """Ask once; why it came to nothing."""
+        failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._failed = failed
+        asking = asyncio.ensure_future(self._ask())
+        try:
+            either: list[asyncio.Future[Any]] = [failed, asking]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not failed.done():
+                asking.result()
+            return await failed
         finally:
             asking.cancel()
-        return False
 
     async def _ask(self) -> None:
         while not self.primary.can_be_asked:
@@ -93,7 +104,8 @@ class QmpProvider:
                 listener.goes_on()
                 listener.wanted(JOINED)
             case News.SPOILED:
-                self._fail("the primary went on before all that it had sent was read")
+                self.spoiled += 1
+                self._fail(_TOO_LATE)
                 listener.goes_on()
                 listener.wanted(SPOILED)
             case News.LOST:
