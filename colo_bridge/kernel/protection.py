@@ -102,7 +102,7 @@ class NicProtection:
     def mend_devices(self) -> list[Fault]:
         """The part of `check` and `mend` that takes milliseconds: for when a device came, went or changed."""
         with links.session(snapshot=True):
-            # What keeps packets in comes first: until it is there, nobody but the kernel sees what passes.
+            # What keeps packets in comes first: until it is back, they pass unverified.
             faults = self._found(self._urgent_probes())
         if faults:
             with links.session():

@@ -20,7 +20,7 @@ from tests.test_invariants_kernel import UNVERIFIED, Daemon, namespaced, running
 
 backend = test_invariants_kernel.backend
 NAMES = Names("g1", "net0")
-SOON = 0.4
+SOON = 0.5
 """Seconds; the check of once a second would take half of one on average."""
 ROUNDS = 5
 
