@@ -97,17 +97,19 @@ class Guard:
         faults: list[tuple[str, Fault]] = []
         kernel: dict[str, int] = {}
         for name, protection in self._protections:
-            faults += ((name, fault) for fault in _faults(protection))
+            faults += ((name, fault) for fault in _faults(protection.check))
             for key, value in _counters(protection).items():
                 kernel[key] = kernel.get(key, 0) + value
         return _Report(tuple(faults), kernel)
 
     def _mend(self) -> None:
         for _, protection in self._protections:
-            protection.mend()
+            # What the system refuses (too many files, no memory) is for the next check to report.
+            with contextlib.suppress(OSError):
+                protection.mend()
 
     def _mend_devices(self) -> list[tuple[str, Fault]]:
-        return [(name, fault) for name, protection in self._protections for fault in protection.mend_devices()]
+        return [(name, fault) for name, protection in self._protections for fault in _faults(protection.mend_devices)]
 
     def _found(self, faults: list[tuple[str, Fault]]) -> None:
         """Faults that a change of a device brought: mended as far as can be, until a check says whether all is well."""
@@ -138,10 +140,10 @@ def _tell(monitor: LinkMonitor, devices: frozenset[str], changed: asyncio.Event)
         changed.set()
 
 
-def _faults(protection: NicProtection) -> list[Fault]:
+def _faults(check: Callable[[], list[Fault]]) -> list[Fault]:
     """What a check found; one that the system refuses (too many files, no memory) proves nothing."""
     try:
-        return protection.check()
+        return check()
     except OSError as error:
         return [Fault("check", f"could not be made: {error}")]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from colo_bridge.config import Config, NicConfig
@@ -26,6 +27,8 @@ from colo_bridge.kernel.withdrawal import Names, withdraw
 
 _TAP_QUEUE = 8_192
 """Frames that a TAP keeps for the daemon; a short queue loses bursts of 64 KB segments."""
+_SETTLING = 2.0
+"""Seconds for which a guest port that was made anew may be up before it is back on its bridge."""
 _MASTERS = ("", "bridge", "vrf")
 """Where a port's packets pass iptables: alone, or on a Linux bridge; not in Open vSwitch."""
 
@@ -56,6 +59,7 @@ class NicProtection:
         self._lock = threading.Lock()
         """Held for one probe or step at a time: `mend_devices` has no time to wait for a whole check."""
         self._bridged = False
+        self._primary_index, self._primary_made = 0, float("-inf")
         self.taken_over = False
         """Whether `arm` found something in force that a killed daemon had left."""
 
@@ -102,7 +106,7 @@ class NicProtection:
     def mend_devices(self) -> list[Fault]:
         """The part of `check` and `mend` that takes milliseconds: for when a device came, went or changed."""
         with links.session(snapshot=True):
-            # What keeps packets in comes first: until it is there, nobody but the kernel sees what passes.
+            # What keeps packets in comes first: until it is back, they pass unverified.
             faults = self._found(self._urgent_probes())
         if faults:
             with links.session():
@@ -350,11 +354,18 @@ class NicProtection:
 
     def _rule(self) -> Diversion:
         port = links.get(self._nic.primary_port)
-        # Down and alone it was made anew a moment ago, and is about to go where it was: the rule waits for it there.
-        if port.up or port.bridge is not None:
+        settling = self._is_settling(port)
+        if port.bridge is not None or not settling:
             self._bridged = port.bridge is not None
         bypass = self._config.queue.bypass_when_dead
         return Diversion(port.name, self._bridged, self._nic.queue, bypass, self._names.tag)
+
+    def _is_settling(self, port: Link) -> bool:
+        """Whether a port that is alone is about to go where it was: the rule waits for it there."""
+        if port.index != self._primary_index:
+            self._primary_made = time.monotonic() if self._primary_index else self._primary_made
+            self._primary_index = port.index
+        return not port.up or time.monotonic() - self._primary_made < _SETTLING
 
     def _hooks(self, port: Link) -> tuple[Hook, ...]:
         return tuple(Hook(port.bridge, family) for family in self._families) if port.bridge is not None else ()

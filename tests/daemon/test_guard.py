@@ -254,6 +254,17 @@ def test_a_change_of_a_device_that_is_not_ours_is_nothing(nic: FakeProtection, m
     assert (guard.checks, nic.times("mend_devices"), mended) == (1, 0, [])
 
 
+def test_what_the_system_refuses_for_a_while_ends_nothing(nic: FakeProtection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        nic.log.append("refused")
+        raise OSError("out of descriptors")
+
+    nic.mend = nic.mend_devices = refuse
+    guard = follow(monkeypatch, nic, {"p0"}, mended=[])
+    assert nic.times("refused") == 2
+    assert guard.faults == (("net0", RULE),)
+
+
 def test_a_look_at_devices_that_fails_unexpectedly_ends_the_guard_loudly(
     nic: FakeProtection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

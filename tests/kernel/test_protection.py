@@ -10,6 +10,7 @@ import pytest
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
 from colo_bridge.kernel import bridge, links, nfqueue_messages, traffic
+from colo_bridge.kernel import protection as protection_module
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.protection import NicProtection
@@ -172,11 +173,13 @@ def test_tap_whose_name_was_taken_stays_reported(tmp_path):
     made.disarm()
 
 
-def test_port_made_anew_is_diverted_before_it_is_back_on_its_bridge(backend, tmp_path):
-    """Down and alone it is not taken for a routed port, whose rule would not match on the bridge."""
+@pytest.mark.parametrize("before", ["down", "up"])
+def test_port_made_anew_is_diverted_before_it_is_back_on_its_bridge(backend, tmp_path, before):
+    """Alone it is not taken for a routed port at once, whose rule would not match on the bridge."""
     host = Host()
     made = armed(configuration(tmp_path, backend))
-    shell("ip link del p0; ip link add p0 type veth peer name p1; ip link set p1 up")
+    shell(f"ip link del p0; ip link add p0 type veth peer name p1; ip link set p1 up; ip link set p0 {before}")
+    assert "rule" not in parts(made)
     made.mend()
     shell("ip link set p0 master br0; ip link set p0 up")
     assert "rule" not in parts(made)
@@ -184,6 +187,18 @@ def test_port_made_anew_is_diverted_before_it_is_back_on_its_bridge(backend, tmp
     host.primary.send(rig.udp(b"unverified"))
     assert receive_from(made.queue)
     assert host.client.silent()
+    made.disarm()
+
+
+def test_port_made_anew_that_stays_alone_is_taken_for_a_routed_one(backend, tmp_path, monkeypatch):
+    Host()
+    made = armed(configuration(tmp_path, backend))
+    monkeypatch.setattr(protection_module, "_SETTLING", 0.0)
+    shell("ip link del p0; ip link add p0 type veth peer name p1; ip link set p0 up")
+    assert "rule" in parts(made)
+    made.mend()
+    assert made.check() == []
+    assert "physdev" not in shell(f"iptables-{backend} -t mangle -S")
     made.disarm()
 
 
