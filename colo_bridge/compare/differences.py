@@ -17,15 +17,13 @@ from colo_bridge.wire.serial import Position, serial_at
 class Differences:
     """What is known of a connection when its streams differ; `Streams` compares them."""
 
-    __slots__ = ("cursor", "diverged", "floor", "flow", "forgets", "ledger", "primary_isns", "uncompared")
+    __slots__ = ("cursor", "diverged", "floor", "flow", "ledger", "primary_isns", "uncompared")
 
     def __init__(self, flow: bytes, ledger: Ledger) -> None:
         self.flow = flow
         self.ledger = ledger
         self.floor = Floor(ledger)
         self.diverged = False
-        self.forgets = False
-        """It has diverged in a way that leaves no use for what the secondary sends until the checkpoint."""
         self.cursor: Position | None = None
         self.uncompared: Queue = []
         """The secondary's segments with octets above the cursor."""
@@ -65,10 +63,7 @@ class Differences:
         if self.diverged:
             return
         self.diverged = True
-        # After other bytes the streams go on at the same numbers.
-        self.forgets = divergence.reason is not Reason.CONTENT or self.ledger.settings.cure_after is None
-        if self.forgets:
-            self._forget_uncompared()
+        self._forget_uncompared()
         self.ledger.diverge(divergence)
 
     def _forget_uncompared(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,10 +9,6 @@ from colo_bridge.compare.decisions import Divergence
 
 Token = Any
 """Whatever the caller names a primary packet by; handed back when it is decided."""
-
-
-KEPT = -math.inf
-"""When an item arrived that the secondary had sent before a checkpoint which did not change it."""
 
 
 @dataclass(slots=True)
@@ -35,13 +30,6 @@ class Owner(Protocol):
 
     def why_silent(self, item: Item) -> Divergence:
         """What a packet of this flow has been waiting for, as a divergence of reason TIMEOUT."""
-
-
-class Keeper(Protocol):
-    """A flow in which something waits that the secondary sent before a checkpoint."""
-
-    def forget_kept(self) -> None:
-        """The primary has not sent it in time."""
 
 
 class HalfOpen(Protocol):

@@ -4,9 +4,7 @@
 2. What waits is in `held` (primary) or `waiting` (secondary), in order of arrival, within limits.
 3. SYNs get half of that room at most, and among themselves those of the last second: a flood of
    them leaves the rest to connections that are open, and does not lock out new ones.
-4. After a checkpoint that copies no state (where the cures are on) what the secondary has sent beyond the primary
-   is still compared: it would not be sent again.  It is forgotten when the primary does not send it in time.
-5. One latched checkpoint request per guest: none is added until the last one is done.
+4. One latched checkpoint request per guest: none is added until the last one is done.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 from weakref import WeakSet
 
 from colo_bridge.compare.decisions import Counters, Divergence, Forward
-from colo_bridge.compare.item import HalfOpen, Item, Keeper, Owner, Token, Tokens
+from colo_bridge.compare.item import HalfOpen, Item, Owner, Token, Tokens
 from colo_bridge.compare.settings import Settings
 from colo_bridge.errors import InternalError
 
@@ -32,9 +30,6 @@ class Ledger:
         "held",
         "held_bytes",
         "held_syns",
-        "keepers",
-        "keeps",
-        "kept_since",
         "latched",
         "owing",
         "released",
@@ -68,10 +63,6 @@ class Ledger:
         self.waiting_syns: dict[Item, HalfOpen] = {}
         # Connections that are not compared; each leaves with the last that refers to it.
         self.unsynchronised: WeakSet[HalfOpen] = WeakSet()
-        self.keeps = False
-        """Whether the checkpoint that is being carried out leaves what the secondary has sent."""
-        self.keepers: dict[Keeper, None] = {}
-        self.kept_since: float | None = None
         self.latched = False
         self.epoch = 0
         self.synchronised_epoch = 0
@@ -263,23 +254,11 @@ class Ledger:
         """Report the oldest packet that waits for longer than the compare timeout."""
         if self.latched:
             return
-        if self.keepers:
-            self._look_at_kept(now)
-        # As long as something is kept, all else that waits is newer than the checkpoint.
-        for queue in (self.held,) if self.keepers else (self.held, self.waiting):
+        for queue in (self.held, self.waiting):
             oldest = next(iter(queue), None)
             if oldest is not None and now - oldest.arrived > self.settings.timeout:
                 self.diverge(oldest.owner.why_silent(oldest))
                 return
-
-    def _look_at_kept(self, now: float) -> None:
-        """Forget what was kept for too long."""
-        if self.kept_since is None:
-            self.kept_since = now
-        elif now - self.kept_since > self.settings.timeout:
-            for keeper in self.keepers:
-                keeper.forget_kept()
-            self.keepers.clear()
 
     def renew(self, synchronised: bool) -> None:
         """A checkpoint is done: every flow that waits starts anew, in order of its oldest packet.
@@ -291,14 +270,12 @@ class Ledger:
             self.synchronised_epoch = self.epoch
         counters = self.counters
         before = counters.released_packets
-        self.keeps = self.settings.cure_after is not None and not synchronised
-        self.keepers.clear()
-        self.kept_since = None
-        for owner in dict.fromkeys(item.owner for item in (*self.held, *self.waiting)):
-            owner.renew(synchronised)
-        if self.held or (self.waiting and not self.keepers):
-            raise InternalError("a checkpoint did not decide a packet that waits")
-        self.keeps = False
+        for queue in (self.held, self.waiting):
+            while queue:
+                oldest = next(iter(queue))
+                oldest.owner.renew(synchronised)
+                if oldest in queue:
+                    raise InternalError("a checkpoint did not decide a packet that waits")
         counters.released_by_checkpoint_packets += counters.released_packets - before
         counters.checkpoints_done += 1
         self.latched = False

@@ -15,7 +15,7 @@ from collections import deque
 
 from colo_bridge.compare.differences import Differences
 from colo_bridge.compare.forwarding import Forwarding
-from colo_bridge.compare.item import KEPT, Token
+from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import (
@@ -142,9 +142,6 @@ class Streams(Differences):
             self.secondary_end = end
         uncompared = self.uncompared
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
-            if self.diverged and not self.forgets and end > segment.start and (cursor is None or end > cursor):
-                self._keep_for_later(segment)
-                return
             if cursor is not None and segment.start < cursor:
                 self._secondary_repeats(segment)
             self.floor.note_sack(segment)
@@ -164,18 +161,10 @@ class Streams(Differences):
             return
         if self.unverified:
             self._advance()
-            if self.diverged and self.forgets:
+            if self.diverged:
                 return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
-
-    def _keep_for_later(self, segment: Segment) -> None:
-        """Something that may still be compared after the checkpoint."""
-        if is_covered(self.uncompared, segment):
-            self.ledger.throw_away(segment)
-            return
-        insert_in_order(self.uncompared, segment)
-        self._keep(segment)
 
     def _secondary_repeats(self, segment: Segment) -> None:
         """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
@@ -350,24 +339,6 @@ class Streams(Differences):
         self.secondary_end = None
         self.diverged = False
         return held
-
-    def put_back(self, kept: Queue) -> None:
-        """A checkpoint is done that left the secondary as it was: what it has sent it will not send again."""
-        for segment in kept:
-            segment.arrived = KEPT
-        self.uncompared = kept
-        self.secondary_end = max(segment.end for segment in kept)
-        self.ledger.keepers[self] = None
-        self._decide_below_cursor()
-
-    def forget_kept(self) -> None:
-        """The primary has not sent what was put back."""
-        uncompared, self.uncompared = self.uncompared, []
-        for segment in uncompared:
-            if segment.arrived == KEPT:
-                self.ledger.throw_away(segment)
-            else:
-                self.uncompared.append(segment)
 
     def go_on_from_primary_end(self) -> None:
         """A checkpoint is done: the comparison goes on behind what the primary sent until then."""

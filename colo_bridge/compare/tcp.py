@@ -9,7 +9,7 @@ from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
 from colo_bridge.compare.opening import Opening
 from colo_bridge.compare.reset import Resets
-from colo_bridge.compare.segment import Queue, Segment
+from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
@@ -134,9 +134,6 @@ class TcpConnection(Opening):
         if not synchronised and self.floor.lost_input() and self.ledger.settings.pass_unsynchronised:
             self.mark_unsynchronised()
         resets = self.resets.take_held() if self.resets is not None else []
-        kept: Queue = []
-        if self.ledger.keeps and self.primary_end is not None and not self.unsynchronised:
-            kept, self.uncompared = self.uncompared, kept
         for segment in self.take_held([*self._take_primary_syns(), *resets]):
             self.ledger.release(segment)
         self._forget_secondary_syn()
@@ -144,8 +141,6 @@ class TcpConnection(Opening):
         self.syn_matched = bool(self.primary_isns)
         if synchronised:
             self._synchronise()
-        if kept:
-            self.put_back(kept)
 
     def go_on(self) -> None:
         """What waits of the primary is given up; what the secondary sent behind it is still to be compared."""
