@@ -90,7 +90,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["run", "check", "status", "passthrough", "cleanup", "compare", "replay", "lab"]]
+    "command",
+    ["", *["run", "check", "status", "passthrough", "cleanup", "compare", "replay", "pki", "pki init", "lab"]],
 )
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command.split(), "--help")
