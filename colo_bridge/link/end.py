@@ -102,14 +102,16 @@ class LinkEnd:
         self._owner.link_packets(stream.name, buffer, frames)
 
     def established(self, stream: Stream, peer: Hello) -> None:
-        if self._session is not None:
-            self._session.established(stream, peer)
-            if self._session is not None and self._session.up:
+        session = self._streams[stream]
+        if session is not None:
+            session.established(stream, peer)
+            if session.up:
                 self._complaint = ""
 
     def arrived(self, stream: Stream, message: Message) -> None:
-        if self._session is not None:
-            self._session.arrived(stream, message)
+        session = self._streams[stream]
+        if session is not None:
+            session.arrived(stream, message)
 
     def room(self, stream: Stream) -> None:
         self._owner.link_room(stream.name)

@@ -21,6 +21,11 @@ _CHUNK = 1 << 16
 _LENGTHS = struct.Struct("!II")
 
 
+def words_of(packet: Buffer | memoryview) -> bytes:
+    """What stands in front of a packet on the link."""
+    return _LENGTHS.pack(len(packet), VNET_HEADER_BYTES)
+
+
 class Outgoing:
     """`queued_bytes` never exceeds `limit` by more than one packet and the messages."""
 
@@ -51,8 +56,16 @@ class Outgoing:
             self.dropped_packets += 1
             self.dropped_bytes += length
             return False
-        self.add(b"".join((_LENGTHS.pack(length, VNET_HEADER_BYTES), packet)))
+        self.add(b"".join((words_of(packet), packet)))
         return True
+
+    def put_rest(self, words: bytes, packet: Buffer | memoryview, sent: int) -> None:
+        """Queue what is left of a packet of which so many bytes, its words included, have left."""
+        if sent < len(words) + len(packet):
+            self.add(b"".join((words, packet)))
+            self.sent(sent)
+        else:
+            self.sent_bytes += sent
 
     def add(self, message: bytes) -> None:
         self._queue.append(message)
@@ -91,9 +104,9 @@ class Outgoing:
             self.queued_bytes -= size + OVERHEAD
         self._sent_of_first = count
 
-    def forget(self) -> None:
-        """All but what has left in part, without which nothing could follow."""
-        begun = self._queue[0] if self._sent_of_first else None
+    def forget(self, but_first: bool = False) -> None:
+        """All but what has left in part, without which nothing could follow; `but_first`: it has, unseen from here."""
+        begun = self._queue[0] if self._queue and (but_first or self._sent_of_first) else None
         self._queue.clear()
         self.queued_bytes = 0
         if begun is not None:

@@ -16,7 +16,7 @@ import time
 from typing import Protocol
 
 from colo_bridge.errors import ColoBridgeError
-from colo_bridge.link.outgoing import Outgoing
+from colo_bridge.link.outgoing import Outgoing, words_of
 from colo_bridge.link.protocol.actions import Action, Arrived, Closed, Established, Greeted, Packets, Send
 from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import Hello, Message
@@ -26,6 +26,8 @@ from colo_bridge.wire.packet import Buffer
 
 _READS = 16
 """That one callback makes; TLS gives 16 KB with each."""
+_LARGE = 1 << 13
+"""Bytes from which on a system call costs less than putting packets together."""
 _LINGER = 1.0
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -113,8 +115,19 @@ class Stream:
         return self.outgoing.full
 
     def put(self, packet: Buffer | memoryview) -> bool:
-        """Queue a copy of a packet, its virtio-net header in front; `flush` sends. False: dropped, and counted."""
-        return not self._closed and self.outgoing.put(packet)
+        """Take a packet, its virtio-net header in front; `flush` sends what waits. False: dropped, and counted."""
+        outgoing = self.outgoing
+        if len(packet) < _LARGE or self._writing or self._closed:
+            return not self._closed and outgoing.put(packet)
+        # Fast path: a large packet with nothing in front of it leaves from where it lies; what is left is copied.
+        taken = True
+        if not outgoing and self._tls is None:
+            words = words_of(packet)
+            outgoing.put_rest(words, packet, self._send_now(words, packet))
+        else:
+            taken = outgoing.put(packet)
+        self._transmit()
+        return taken
 
     def send(self, message: Message) -> None:
         """Send a message behind what is queued; raises InternalError if it does not belong here."""
@@ -125,6 +138,12 @@ class Stream:
         """Send what is queued, as far as the kernel takes it now."""
         if not self._writing:
             self._transmit()
+
+    def _send_now(self, *parts: Buffer | memoryview) -> int:
+        try:
+            return self._socket.sendmsg(parts)
+        except OSError:
+            return 0  # the next try tells why
 
     def _transmit(self) -> None:
         outgoing = self.outgoing
@@ -214,7 +233,8 @@ class Stream:
         if self.conversation.state is State.CLOSED:
             # The last words: nothing that waits is worth more.
             self._has_last_words = True
-            self.outgoing.forget()
+            # What TLS could not send has begun all the same: OpenSSL keeps a part of it.
+            self.outgoing.forget(but_first=self._tls is not None and self._writing)
         self.outgoing.add(data)
         self.flush()
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import struct
+import time
 
 import pytest
 import uvloop
@@ -13,7 +14,7 @@ from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Ending, Timing
-from colo_bridge.link.protocol.messages import Acknowledgment, Failover, Statistics, Version, encode
+from colo_bridge.link.protocol.messages import Acknowledgment, Failover, Heartbeat, Statistics, Version, encode
 from colo_bridge.link.server import LinkServer
 from colo_bridge.link.session import LinkSettings
 from tests.link.ends import SETTINGS, Owner, linked, other, packet, running, until
@@ -237,6 +238,22 @@ async def test_a_silent_other_side_is_lost_though_its_kernel_answers(caplog):
         assert ends.primary.downs[0].ending is Ending.LOST
         assert "nothing was heard for 1 s" in str(ends.primary.downs[0].error)
         assert 0.8 < asyncio.get_running_loop().time() - before < 5
+
+
+@run
+async def test_who_was_asleep_itself_reads_first_and_then_judges(caplog):
+    patience = SETTINGS.timing.timeout
+    async with running(settings=LinkSettings((), SETTINGS.timing)) as ends:
+        await ends.client.close()
+        connection = await dial(address.resolve(ends.server.address), None)
+        connection.send(encode(SECONDARY))
+        await until(lambda: ends.server.up)
+        connection.send(encode(Heartbeat()))
+        time.sleep(1.5 * patience)
+        await asyncio.sleep(patience / 4)
+        assert ends.server.up
+        await until(lambda: ends.primary.downs)
+        connection.close()
 
 
 @run

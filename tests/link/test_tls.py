@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import uvloop
+from cryptography.hazmat.primitives import serialization
 
 from colo_bridge.errors import OperatorError, PeerError
 from colo_bridge.link import address, pki
 from colo_bridge.link.certificates import names_of
 from colo_bridge.link.connection import dial
+from colo_bridge.link.protocol.actions import Timing
+from colo_bridge.link.session import LinkSettings
 from colo_bridge.link.tls import CLIENT, SERVER, Credentials
 from tests.link.ends import linked, packet, running, until
 
@@ -224,6 +227,37 @@ def test_a_key_that_belongs_to_another_certificate_is_refused(host_a):
     shutil.copy(host_a / "client-key.pem", host_a / "server-key.pem")
     with pytest.raises(OperatorError, match=r"key values mismatch.*belong together"):
         Credentials(host_a, SERVER, ["host-b"])
+
+
+def test_a_key_with_a_passphrase_is_refused(host_a):
+    key = serialization.load_pem_private_key((host_a / "server-key.pem").read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    encoding = serialization.Encoding.PEM
+    (host_a / "server-key.pem").write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, locked))
+    with pytest.raises(OperatorError, match="has a passphrase"):
+        Credentials(host_a, SERVER, ["host-b"])
+
+
+def test_a_link_that_is_full_ends_in_order(made):
+    """With TLS a record may have left in part while nothing of it is known to have."""
+    settings = LinkSettings(("net0",), Timing(interval=0.1, timeout=10.0, greeting=2.0), queue_bytes=1 << 20)
+
+    async def main():
+        listens, dials = server(made / "ours"), client(made / "ours")
+        async with linked(settings=settings, server=listens, client=dials) as ends:
+            slow = ends.client._session.streams["net0"]
+            control = ends.client._session.streams["control"]
+            slow.pause()
+            for _ in range(1_000):
+                ends.server.put("net0", packet(bytes(60_000)))
+                ends.server.flush("net0")
+            control.pause()
+            ends.server.disconnect("that was enough")
+            slow.resume()
+            await until(lambda: ends.secondary.downs)
+            assert "that was enough" in str(ends.secondary.downs[0].error)
+
+    uvloop.run(asyncio.wait_for(main(), 60))
 
 
 def test_whom_to_accept_has_to_be_said(host_a):
