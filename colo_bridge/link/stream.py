@@ -131,6 +131,8 @@ class Stream:
 
     def send(self, message: Message) -> None:
         """Send a message behind what is queued; raises InternalError if it does not belong here."""
+        if self.conversation.state is State.CLOSED:
+            return  # it is over, but nobody is told while reading is paused
         self.outgoing.add(self.conversation.send(message, time.monotonic()))
         self.flush()
 
@@ -158,7 +160,7 @@ class Stream:
         except OSError:
             # The other side has gone: what it said before is still to be read, and then the end.
             outgoing.forget()
-            self.resume()
+            self._loop.call_soon(self.resume)
         self._watch_for_room(False)
         self._tell_room()
         if self._closed and not self.released.done():
@@ -211,6 +213,8 @@ class Stream:
 
     def _perform(self, actions: list[Action]) -> None:
         for index, action in enumerate(actions):
+            if self._closed:
+                return  # by whoever was told the last one
             if not self._reading and isinstance(action, Packets | Arrived):
                 self._postponed = actions[index:]
                 return

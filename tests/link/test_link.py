@@ -14,9 +14,10 @@ from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Ending, Timing
-from colo_bridge.link.protocol.messages import Acknowledgment, Failover, Heartbeat, Statistics, Version, encode
+from colo_bridge.link.protocol.messages import Acknowledgment, Barrier, Failover, Heartbeat, Statistics, Version, encode
 from colo_bridge.link.server import LinkServer
 from colo_bridge.link.session import LinkSettings
+from colo_bridge.wire.framing import encode as framed
 from tests.link.ends import SETTINGS, Owner, linked, other, packet, running, until
 from tests.link.sides import PRIMARY, SECONDARY
 
@@ -285,6 +286,41 @@ async def test_a_violation_is_told_to_both(caplog):
         await until(lambda: ends.primary.downs and ends.secondary.downs)
         for owner in (ends.primary, ends.secondary):
             assert "a message of 1073741824 bytes is announced" in str(owner.downs[0].error)
+
+
+@run
+async def test_after_a_disconnect_nothing_more_is_handed_over(caplog):
+    class Leaving(Owner):
+        def link_barrier(self, stream, epoch):
+            super().link_barrier(stream, epoch)
+            if stream == "net0":
+                ends.server.disconnect("enough")
+
+    async with running() as ends:
+        ends.server._owner = leaving = Leaving(PRIMARY)
+        await until(ends.up)
+        for name in ("net1", "control"):
+            ends.server._session.streams[name].pause()
+        net0 = ends.client._session.streams["net0"]
+        net0.outgoing.add(encode(Barrier(1)) + framed(packet(b"late"), 12))
+        net0.flush()
+        await until(lambda: leaving.downs)
+        assert leaving.told == [("net0", 1)]
+
+
+@run
+async def test_what_is_wrong_on_a_paused_stream_is_told_when_it_goes_on(caplog):
+    async with linked() as ends:
+        stream = ends.server._session.streams["net0"]
+        stream._reading = False
+        data = framed(packet(b"kept"), 12) + struct.pack("!II", 1 << 30, 12)
+        stream.conversation.room()[: len(data)] = data
+        stream._perform(stream.conversation.received(len(data), 0.0))
+        ends.server.barrier(1)
+        assert ends.server.up
+        stream.resume()
+        assert ends.primary.told == [("net0", b"kept")]
+        assert ends.primary.downs[0].ending is Ending.VIOLATION
 
 
 # Bounds.
