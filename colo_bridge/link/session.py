@@ -25,6 +25,9 @@ from colo_bridge.wire.framing import Frame
 
 log = logging.getLogger(__name__)
 
+_MOST_EARLY = 64
+"""Messages that are kept until the link is up."""
+
 
 class LinkOwner(Protocol):
     """The daemon, as the link sees it."""
@@ -103,6 +106,7 @@ class Session:
         self._complain = complain
         self._began = time.monotonic()
         self._established: set[str] = set()
+        self._early: list[Message] = []
 
     # Streams.
 
@@ -132,6 +136,9 @@ class Session:
         epoch = self._owner.hello().epoch
         if epoch > self.own.epoch:
             self.barrier(epoch)
+        early, self._early = self._early, []
+        for message in early:
+            self.arrived(self.streams[CONTROL], message)
         for stream in self.streams.values():
             stream.resume()
 
@@ -171,12 +178,22 @@ class Session:
     # Both ways.
 
     def arrived(self, stream: Stream, message: Message) -> None:
+        if not self.up:
+            self._keep(message)
+            return
         if not isinstance(message, Barrier):
             self._owner.link_message(message)
             return
         self._owner.link_barrier(stream.name, message.epoch)
         if self._gate.passed(stream.name, message.epoch):
             self._owner.link_epoch(self._gate.epoch)
+
+    def _keep(self, message: Message) -> None:
+        """Of the control stream, which is read from its greeting on, from a side that is ahead of us."""
+        self._early.append(message)
+        if len(self._early) > _MOST_EARLY:
+            error = PeerError(f"more than {_MOST_EARLY} messages came before all streams had greeted")
+            self.end(Closed(Ending.VIOLATION, error), str(error))
 
     def barrier(self, epoch: int) -> None:
         """What is sent from now on belongs to `epoch`."""

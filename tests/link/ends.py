@@ -51,6 +51,7 @@ class Owner:
         self.told.append(epoch)
 
     def link_message(self, message: Message) -> None:
+        assert self.peer is not None, "nothing comes before the link is up"
         self.told.append(message)
 
     def link_room(self, nic: str) -> None:

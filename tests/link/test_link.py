@@ -99,6 +99,32 @@ async def test_an_epoch_that_grew_while_the_streams_greeted_is_told_by_a_barrier
         assert growing.peer is not None
 
 
+@run
+async def test_messages_of_a_side_that_is_ahead_wait_until_the_link_is_up(caplog):
+    """Up to a limit."""
+    async with running() as ends:
+        await ends.client.close()
+        hello = other(SECONDARY, identity="host-c")
+        control = await dial(address.resolve(ends.server.address), None)
+        control.send(encode(hello))
+        await until(lambda: ends.server._session is not None)
+        session = ends.server._session.name
+        control.send(encode(Failover("early")))
+        nics = [await dial(address.resolve(ends.server.address), None) for _ in SETTINGS.nics]
+        for connection, nic in zip(nics, SETTINGS.nics, strict=True):
+            connection.send(encode(other(hello, stream=nic, session=session)))
+        await until(lambda: ends.primary.told == [Failover("early")])
+        for connection in (control, *nics):
+            connection.close()
+        await until(lambda: ends.primary.downs)
+        control = await dial(address.resolve(ends.server.address), None)
+        control.send(encode(hello))
+        await until(lambda: ends.server._session is not None)
+        control.send(65 * encode(Failover("early")))
+        await until(lambda: lines(caplog, "more than 64 messages came before"))
+        control.close()
+
+
 # Refusals.
 
 
