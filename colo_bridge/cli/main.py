@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from colo_bridge import __version__
-from colo_bridge.cli import check, checkpoint, cleanup, compare, lab, passthrough, port, replay, run, status
+from colo_bridge.cli import check, checkpoint, cleanup, compare, lab, passthrough, pki, port, replay, run, status
 from colo_bridge.errors import ColoBridgeError
 
 Handler = Callable[[argparse.Namespace], int]
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (run, check, status, checkpoint, passthrough, port, cleanup, compare, replay, lab):
+    for group in (run, check, status, checkpoint, passthrough, port, cleanup, compare, replay, pki, lab):
         group.add_parser(subparsers)
     return parser
 

@@ -91,7 +91,11 @@ def test_version():
 
 @pytest.mark.parametrize(
     "command",
-    ["", *["run", "check", "status", "checkpoint", "passthrough", "port", "cleanup", "compare", "replay", "lab"]],
+    [
+        "",
+        "pki init",
+        *["run", "check", "status", "checkpoint", "passthrough", "port", "cleanup", "compare", "replay", "pki", "lab"],
+    ],
 )
 def test_every_command_explains_itself(command):
     finished = colo_bridge(*command.split(), "--help")

@@ -1,0 +1,81 @@
+"""From two addresses to a connected socket, with TLS if that is wanted. All of it can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+
+from colo_bridge.errors import PeerError
+from colo_bridge.link.address import Resolved
+from colo_bridge.link.protocol.messages import Goodbye, encode, printable
+from colo_bridge.link.tls import Credentials
+
+
+async def dial(address: Resolved, credentials: Credentials | None) -> socket.socket:
+    """Raises OSError and PeerError."""
+    connection = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, address.address)
+    except BaseException:
+        connection.close()
+        raise
+    return await secure(connection, credentials, listens=False)
+
+
+async def secure(connection: socket.socket, credentials: Credentials | None, listens: bool) -> socket.socket:
+    """Shake hands and look at the other's certificate; closes the connection if anything is wrong."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if credentials is None:
+            return connection
+        connection = secured = credentials.context.wrap_socket(
+            connection, server_side=listens, do_handshake_on_connect=False
+        )
+        await _shake_hands(secured)
+        _check(secured, credentials)
+    except BaseException:
+        connection.close()
+        raise
+    return secured
+
+
+def _check(connection: ssl.SSLSocket, credentials: Credentials) -> None:
+    try:
+        credentials.check(connection.getpeercert())
+    except PeerError as error:
+        # The other side is certified, so it may know why.
+        with contextlib.suppress(OSError):
+            connection.send(encode(Goodbye(printable(str(error)))))
+        raise
+
+
+async def _shake_hands(connection: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            await _ready(connection.fileno(), loop.add_reader, loop.remove_reader)
+        except ssl.SSLWantWriteError:
+            await _ready(connection.fileno(), loop.add_writer, loop.remove_writer)
+
+
+async def _ready(
+    descriptor: int, add: Callable[[int, Callable[[], None]], object], remove: Callable[[int], object]
+) -> None:
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+
+    add(descriptor, wake)
+    try:
+        await waiting
+    finally:
+        remove(descriptor)

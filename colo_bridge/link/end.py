@@ -1,0 +1,134 @@
+"""What both ends of the link have in common: one session at a time, its timer, and what the daemon calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from colo_bridge.errors import ColoBridgeError, PeerError
+from colo_bridge.link.protocol.actions import Closed, Ending
+from colo_bridge.link.protocol.conversation import CONTROL
+from colo_bridge.link.protocol.messages import Hello, Message
+from colo_bridge.link.session import LinkCounters, LinkOwner, LinkSettings, Session
+from colo_bridge.link.stream import Stream
+from colo_bridge.link.tls import Credentials, describe
+from colo_bridge.wire.framing import Frame
+from colo_bridge.wire.packet import Buffer
+
+log = logging.getLogger(__name__)
+
+_TICKS_PER_INTERVAL = 4
+
+
+class LinkEnd:
+    """Base of `LinkServer` and `LinkClient`; what is sent while the link is down is thrown away, and `up` says so."""
+
+    def __init__(self, settings: LinkSettings, owner: LinkOwner, credentials: Credentials | None) -> None:
+        self.counters = LinkCounters()
+        self.credentials = credentials
+        """None: without TLS."""
+        self._settings = settings
+        self._owner = owner
+        self._where = ""
+        self._session: Session | None = None
+        self._streams: dict[Stream, Session | None] = {}
+        self._complaint = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What the daemon calls.
+
+    @property
+    def up(self) -> bool:
+        return self._session is not None and self._session.up
+
+    def put(self, nic: str, packet: Buffer | memoryview) -> bool:
+        """Queue a copy of a packet, its virtio-net header in front; False: lost, the link is down or its queue full."""
+        session = self._session
+        return session is not None and session.up and session.streams[nic].put(packet)
+
+    def flush(self, nic: str) -> None:
+        """Send what was put; to be called at the end of each batch."""
+        if self._session is not None and self._session.up:
+            self._session.streams[nic].flush()
+
+    def full(self, nic: str) -> bool:
+        """A source that can wait should do so, until `link_room`."""
+        return self._session is not None and self._session.up and self._session.streams[nic].full
+
+    def send(self, message: Message) -> None:
+        if self._session is not None and self._session.up:
+            self._session.streams[CONTROL].send(message)
+
+    def barrier(self, epoch: int) -> None:
+        """What is sent from now on belongs to `epoch`."""
+        if self._session is not None and self._session.up:
+            self._session.barrier(epoch)
+
+    def disconnect(self, reason: str) -> None:
+        """End the session; the other side is told why."""
+        if self._session is not None:
+            self._session.end(Closed(Ending.ENDED, PeerError(reason)), reason)
+
+    # Life.
+
+    def _new(self, name: str) -> Session:
+        return Session(name, self._settings, self._owner, self.counters, self._complain)
+
+    def _tick(self) -> None:
+        interval = self._settings.timing.interval / _TICKS_PER_INTERVAL
+        self._timer = asyncio.get_running_loop().call_later(interval, self._tick)
+        if self._session is not None:
+            self._session.tick()
+
+    async def _close(self, reason: str) -> None:
+        """End everything; gives the last words time to leave."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.disconnect(reason)
+        for stream in list(self._streams):
+            stream.close(reason)
+        waiting = [stream.released for stream in self._streams]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    def _watch(self, stream: Stream, session: Session | None = None) -> None:
+        """Remember it until its socket is closed; `session`: None while it has not greeted."""
+        self._streams[stream] = session
+        stream.released.add_done_callback(lambda _: self._streams.pop(stream, None))
+
+    # What streams tell: everything concerns the session but the greeting.
+
+    def packets(self, stream: Stream, buffer: bytearray, frames: list[Frame]) -> None:
+        self._owner.link_packets(stream.name, buffer, frames)
+
+    def established(self, stream: Stream, peer: Hello) -> None:
+        session = self._streams[stream]
+        if session is not None:
+            session.established(stream, peer)
+            if session.up:
+                self._complaint = ""
+
+    def arrived(self, stream: Stream, message: Message) -> None:
+        session = self._streams[stream]
+        if session is not None:
+            session.arrived(stream, message)
+
+    def room(self, stream: Stream) -> None:
+        self._owner.link_room(stream.name)
+
+    def closed(self, stream: Stream, closed: Closed) -> None:
+        session = self._streams[stream]
+        if session is None:
+            self._complain(closed.error)
+            return
+        session.closed(closed)
+        if self._session is session:
+            self._session = None
+
+    def _complain(self, error: OSError | ColoBridgeError) -> None:
+        """Once for each reason: there may be a try every few seconds, for days."""
+        self.counters.refused += 1
+        complaint = describe(error) if isinstance(error, OSError) else str(error)
+        if complaint != self._complaint:
+            log.error("the link %s: %s", self._where, complaint)
+        self._complaint = complaint

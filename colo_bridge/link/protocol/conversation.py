@@ -1,0 +1,291 @@
+"""One stream of the link, seen from one side: greeting, then packets and messages until it is closed.
+
+    state        event                              next         actions
+    -----------  ---------------------------------  -----------  ---------------------------------
+    GREETING     begin (who dials)                  GREETING     Send(hello)
+    GREETING     hello (who dials)                  ESTABLISHED  Established
+    GREETING     hello (who listens)                DECIDING     Greeted: the owner accepts or refuses
+    DECIDING     accept                             ESTABLISHED  Send(hello), Established
+    ESTABLISHED  packets; messages                  ESTABLISHED  Packets; Arrived
+    ESTABLISHED  tick (control only)                ESTABLISHED  Send(heartbeat)
+    any          silence, the end, what is wrong    CLOSED       Send(goodbye) where it helps, Closed
+
+1. Any cutting of the bytes gives the same actions. Nothing that comes in raises an error: what is wrong closes the
+   stream, and `Closed` says whose fault it was.
+2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers travel on all of them, and
+   heartbeats on the control stream, where nothing can wait in front of them.
+3. Epochs only grow. A side acknowledges no epoch twice, and none that was not announced.
+
+Times are seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from colo_bridge.errors import ColoBridgeError, InternalError, OperatorError, PeerError
+from colo_bridge.link.protocol.actions import (
+    Action,
+    Arrived,
+    Closed,
+    Ending,
+    Established,
+    Greeted,
+    Packets,
+    Send,
+    Timing,
+)
+from colo_bridge.link.protocol.greeting import judge
+from colo_bridge.link.protocol.messages import (
+    Acknowledgment,
+    Barrier,
+    Failover,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+    Statistics,
+    Unknown,
+    decode,
+    encode,
+    printable,
+)
+from colo_bridge.wire.framing import Frame, FrameDecoder, FramingError
+
+CONTROL = "control"
+"""Name of the stream that is no NIC's."""
+VNET_HEADER_BYTES = 12
+_WORDS = 8
+_PACKET = _WORDS + VNET_HEADER_BYTES
+"""Between the beginning of a packet's frame and its Ethernet header."""
+_TLS_HANDSHAKE = 0x16
+"""First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
+
+
+class State(enum.Enum):
+    GREETING = "greeting"
+    DECIDING = "deciding"
+    ESTABLISHED = "established"
+    CLOSED = "closed"
+
+
+class Conversation:
+    """Write to `room()`, tell `received`, and carry out the actions; see the table above."""
+
+    def __init__(self, timing: Timing, now: float) -> None:
+        self.state = State.GREETING
+        self.unknown_messages = 0
+        """Of types that only a newer version knows: ignored."""
+        self.own: Hello | None = None
+        self.peer: Hello | None = None
+        self._timing = timing
+        self._decoder = FrameDecoder(vnet_header=True)
+        self._began = self._heard = self._sent = now
+        self._own_epoch = self._peer_epoch = self._acknowledged = self._to_acknowledge = 0
+
+    @property
+    def buffer(self) -> bytearray:
+        return self._decoder.buffer
+
+    def room(self) -> memoryview:
+        """Where the next bytes of the stream belong: never empty."""
+        return self._decoder.room()
+
+    # What this side does.
+
+    def begin(self, own: Hello) -> list[Action]:
+        """For the side that dials."""
+        self.own = own
+        return [Send(encode(own))]
+
+    def accept(self, own: Hello, now: float) -> list[Action]:
+        """Answer a greeting, on the side that listens; refuses it after all if the two do not fit."""
+        if self.state is not State.DECIDING or self.peer is None:
+            raise InternalError(f"a stream was accepted while {self.state.value}")
+        self.own = own
+        try:
+            judge(own, self.peer)
+        except OperatorError as error:
+            return self.refuse(error)
+        return [Send(encode(own)), self._establish(own, self.peer, now)]
+
+    def refuse(self, error: ColoBridgeError) -> list[Action]:
+        return self._close(Ending.REFUSED, error)
+
+    def send(self, message: Message, now: float) -> bytes:
+        """The bytes of a message; raises InternalError if this is not the time or the place for it."""
+        if self.state is not State.ESTABLISHED or not self._belongs(message):
+            raise InternalError(f"{type(message).__name__} on a stream that is {self.state.value}")
+        match message:
+            case Barrier(epoch) if epoch <= self._own_epoch:
+                raise InternalError(f"a barrier of epoch {epoch} behind one of epoch {self._own_epoch}")
+            case Barrier(epoch):
+                self._own_epoch = epoch
+            case Acknowledgment(epoch) if not self._to_acknowledge < epoch <= self._peer_epoch:
+                raise InternalError(f"epoch {epoch} was acknowledged and is not due")
+            case Acknowledgment(epoch):
+                self._to_acknowledge = epoch
+        self._sent = now
+        return encode(message)
+
+    def close(self, reason: str) -> list[Action]:
+        """End it in order."""
+        return self._close(Ending.ENDED, PeerError(reason))
+
+    # What comes in.
+
+    def received(self, count: int, now: float) -> list[Action]:
+        """`count` more bytes are in the room."""
+        actions: list[Action] = []
+        packets: list[Frame] = []
+        if self.state is State.CLOSED:
+            return actions
+        self._heard = now
+        carries_packets = self._carries_packets()
+        try:
+            for frame in self._decoder.frames(count):
+                # Fast path: a packet, where packets belong.
+                if carries_packets and frame[1] - frame[0] == _PACKET:
+                    packets.append(frame)
+                    continue
+                if packets:
+                    actions.append(Packets(packets))
+                    packets = []
+                actions += self._take(frame, now)
+                if self._is_closed():
+                    return actions
+                carries_packets = self._carries_packets()
+        except FramingError as error:
+            wrong: list[Action] = self._close(Ending.VIOLATION, self._no_frame(error))
+        else:
+            wrong = []
+        return [*actions, Packets(packets), *wrong] if packets else actions + wrong
+
+    def ended(self, reason: str = "the other side closed the connection") -> list[Action]:
+        """Nothing more will come."""
+        return self._close(Ending.ENDED, PeerError(reason), tell=False)
+
+    def tick(self, now: float) -> list[Action]:
+        """To be called several times per heartbeat interval, when all that has come was taken."""
+        timing = self._timing
+        if self.state in (State.GREETING, State.DECIDING):
+            if now - self._began >= timing.greeting:
+                return self._close(Ending.LOST, PeerError(f"no greeting came within {timing.greeting:g} s"))
+        elif self.state is State.ESTABLISHED and self._is_control():
+            if now - self._heard >= timing.timeout:
+                return self._close(Ending.LOST, PeerError(f"nothing was heard for {timing.timeout:g} s"))
+            if now - self._sent >= timing.interval:
+                return [Send(self.send(Heartbeat(), now))]
+        return []
+
+    def _take(self, frame: Frame, now: float) -> list[Action]:
+        """Of one frame that is no packet in its place."""
+        first, body, end = frame
+        if body - first != _WORDS:
+            return self._misplaced(body - first - _WORDS)
+        try:
+            message = decode(memoryview(self.buffer)[body:end])
+        except OperatorError as error:
+            return self._close(Ending.REFUSED, error)
+        except PeerError as error:
+            return self._close(Ending.VIOLATION, error)
+        if isinstance(message, Goodbye):
+            return self._told(message)
+        if self.state is State.ESTABLISHED:
+            return self._in_order(message)
+        if self.state is State.GREETING and isinstance(message, Hello):
+            return self._greeted(message, now)
+        return self._wrong(f"{_described(message)} came before the greeting was over")
+
+    def _misplaced(self, header_length: int) -> list[Action]:
+        if header_length != VNET_HEADER_BYTES:
+            return self._wrong(
+                f"a packet came with {header_length} bytes of virtio-net header, not {VNET_HEADER_BYTES}"
+            )
+        return self._wrong("a packet came on the control stream" if self._is_control() else "a packet came too early")
+
+    def _greeted(self, peer: Hello, now: float) -> list[Action]:
+        self.peer = peer
+        if self.own is None:
+            self.state = State.DECIDING
+            return [Greeted(peer)]
+        try:
+            judge(self.own, peer)
+        except OperatorError as error:
+            return self.refuse(error)
+        return [self._establish(self.own, peer, now)]
+
+    def _establish(self, own: Hello, peer: Hello, now: float) -> Established:
+        self.state = State.ESTABLISHED
+        self._own_epoch = self._acknowledged = own.epoch
+        self._peer_epoch = self._to_acknowledge = peer.epoch
+        self._heard = self._sent = now
+        return Established(peer)
+
+    def _in_order(self, message: Message | Unknown) -> list[Action]:
+        """A message of an established stream."""
+        match message:
+            case Unknown():
+                return self._newer(message)
+            case _ if not self._belongs(message):
+                return self._wrong(f"{_described(message)} came where it does not belong")
+            case Heartbeat():
+                return []
+            case Barrier(epoch) if epoch <= self._peer_epoch:
+                return self._wrong(f"a barrier of epoch {epoch} came behind one of epoch {self._peer_epoch}")
+            case Barrier(epoch):
+                self._peer_epoch = epoch
+            case Acknowledgment(epoch) if not self._acknowledged < epoch <= self._own_epoch:
+                return self._wrong(f"epoch {epoch} was acknowledged and is not due")
+            case Acknowledgment(epoch):
+                self._acknowledged = epoch
+        return [Arrived(message)]
+
+    def _newer(self, message: Unknown) -> list[Action]:
+        assert self.own is not None
+        assert self.peer is not None
+        if self.peer.version.minor <= self.own.version.minor:
+            return self._wrong(f"a message of the unknown type {message.kind} came")
+        self.unknown_messages += 1
+        return []
+
+    def _told(self, goodbye: Goodbye) -> list[Action]:
+        ending = Ending.ENDED if self.state is State.ESTABLISHED else Ending.REFUSED
+        return self._close(ending, PeerError(f"the other side says: {goodbye.reason}"), tell=False)
+
+    # What belongs where.
+
+    def _is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    def _is_control(self) -> bool:
+        return self.own is not None and self.own.stream == CONTROL
+
+    def _carries_packets(self) -> bool:
+        return self.state is State.ESTABLISHED and not self._is_control()
+
+    def _belongs(self, message: Message) -> bool:
+        if isinstance(message, Barrier):
+            return True
+        return self._is_control() and isinstance(message, Heartbeat | Acknowledgment | Failover | Statistics)
+
+    # The end.
+
+    def _no_frame(self, error: FramingError) -> PeerError:
+        if self.state is State.GREETING and self.buffer[0] == _TLS_HANDSHAKE:
+            return PeerError("the other side speaks TLS and this one does not", "configure the same on both hosts")
+        return PeerError(error.problem, "is the other end colo-bridge?")
+
+    def _wrong(self, problem: str) -> list[Action]:
+        return self._close(Ending.VIOLATION, PeerError(problem))
+
+    def _close(self, ending: Ending, error: ColoBridgeError, tell: bool = True) -> list[Action]:
+        if self.state is State.CLOSED:
+            return []
+        self.state = State.CLOSED
+        goodbye: list[Action] = [Send(encode(Goodbye(printable(str(error)))))] if tell else []
+        return [*goodbye, Closed(ending, error)]
+
+
+def _described(message: Message | Unknown) -> str:
+    return f"a message of type {message.kind}" if isinstance(message, Unknown) else f"a {type(message).__name__}"

@@ -1,0 +1,279 @@
+"""One stream of the link on a connected socket: carries out what its conversation asks for.
+
+1. Frames are handed over in batches, in the buffer that they were read into; there are no tasks.
+2. Nothing waits without a bound, see `outgoing`. Whoever can make its source wait looks at `full`, and goes on at
+   `room`; what anybody else puts is dropped while it is full.
+3. The other side is told why the stream ends, as long as it listens: for `_LINGER` seconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from typing import Protocol
+
+from colo_bridge.errors import ColoBridgeError
+from colo_bridge.link.outgoing import Outgoing, words_of
+from colo_bridge.link.protocol.actions import Action, Arrived, Closed, Established, Greeted, Packets, Send
+from colo_bridge.link.protocol.conversation import Conversation, State
+from colo_bridge.link.protocol.messages import Hello, Message
+from colo_bridge.link.tls import describe
+from colo_bridge.wire.framing import Frame
+from colo_bridge.wire.packet import Buffer
+
+_READS = 16
+"""That one callback makes; TLS gives 16 KB with each."""
+_LARGE = 1 << 13
+"""Bytes from which on a system call costs less than putting packets together."""
+_LINGER = 1.0
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class StreamOwner(Protocol):
+    """Who is told what happens on a stream."""
+
+    def packets(self, stream: Stream, buffer: bytearray, frames: list[Frame]) -> None: ...
+    def greeted(self, stream: Stream, peer: Hello) -> None: ...
+    def established(self, stream: Stream, peer: Hello) -> None: ...
+    def arrived(self, stream: Stream, message: Message) -> None: ...
+    def room(self, stream: Stream) -> None: ...
+    def closed(self, stream: Stream, closed: Closed) -> None: ...
+
+
+class Stream:
+    """Watched by the running event loop from its making to its end."""
+
+    def __init__(self, connection: socket.socket, conversation: Conversation, owner: StreamOwner, limit: int) -> None:
+        """`limit`: bytes that may wait to be sent."""
+        self.name = ""
+        self.conversation = conversation
+        self.outgoing = Outgoing(limit)
+        self._socket = connection
+        self._descriptor = connection.fileno()
+        self._tls = connection if isinstance(connection, ssl.SSLSocket) else None
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._reading = True
+        self._writing = False
+        self._was_full = False
+        self._postponed: list[Action] = []
+        self._closed = False
+        self._has_last_words = False
+        self._patience: asyncio.TimerHandle | None = None
+        self.released = self._loop.create_future()
+        """Done when the socket is closed."""
+        self._loop.add_reader(self._descriptor, self.read)
+
+    # In.
+
+    def read(self) -> None:
+        """Take what has come."""
+        conversation = self.conversation
+        for _ in range(_READS):
+            if self._closed or not self._reading:
+                return
+            room = conversation.room()
+            try:
+                count = self._socket.recv_into(room)
+            except _NOT_NOW:
+                return
+            except OSError as error:
+                self._perform(conversation.ended(describe(error)))
+                return
+            if not count:
+                self._perform(conversation.ended())
+                return
+            self._perform(conversation.received(count, time.monotonic()))
+            if self._tls is None and count < len(room):
+                return
+        if self._tls is not None and not self._closed and self._tls.pending():
+            # What OpenSSL has read already wakes nobody.
+            self._loop.call_soon(self.read)
+
+    def pause(self) -> None:
+        """Read no more, and hand over nothing, until `resume`: the other side has to wait."""
+        if not self._closed and self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._descriptor)
+
+    def resume(self) -> None:
+        if not self._closed and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._descriptor, self.read)
+            postponed, self._postponed = self._postponed, []
+            self._perform(postponed)
+            self._loop.call_soon(self.read)
+
+    # Out.
+
+    @property
+    def full(self) -> bool:
+        """The source should wait for `room`."""
+        return self.outgoing.full
+
+    def put(self, packet: Buffer | memoryview) -> bool:
+        """Take a packet, its virtio-net header in front; `flush` sends what waits. False: dropped, and counted."""
+        outgoing = self.outgoing
+        if len(packet) < _LARGE or self._writing or self._closed:
+            return not self._closed and outgoing.put(packet)
+        # Fast path: a large packet with nothing in front of it leaves from where it lies; what is left is copied.
+        taken = True
+        if not outgoing and self._tls is None:
+            words = words_of(packet)
+            outgoing.put_rest(words, packet, self._send_now(words, packet))
+        else:
+            taken = outgoing.put(packet)
+        self._transmit()
+        return taken
+
+    def send(self, message: Message) -> None:
+        """Send a message behind what is queued; raises InternalError if it does not belong here."""
+        if self.conversation.state is State.CLOSED:
+            return  # it is over, but nobody is told while reading is paused
+        self.outgoing.add(self.conversation.send(message, time.monotonic()))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the kernel takes it now."""
+        if not self._writing:
+            self._transmit()
+
+    def _send_now(self, *parts: Buffer | memoryview) -> int:
+        try:
+            return self._socket.sendmsg(parts)
+        except OSError:
+            return 0  # the next try tells why
+
+    def _transmit(self) -> None:
+        outgoing = self.outgoing
+        self._was_full = self._was_full or outgoing.full
+        try:
+            while outgoing:
+                outgoing.sent(self._send_some())
+        except _NOT_NOW:
+            self._watch_for_room(True)
+            self._tell_room()
+            return
+        except OSError:
+            # The other side has gone: what it said before is still to be read, and then the end.
+            outgoing.forget()
+            self._loop.call_soon(self.resume)
+        self._watch_for_room(False)
+        self._tell_room()
+        if self._closed and not self.released.done():
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_WR)
+
+    def _send_some(self) -> int:
+        if self._tls is not None:
+            return self._tls.send(self.outgoing.chunk())
+        return self._socket.sendmsg(self.outgoing.parts())
+
+    def _watch_for_room(self, watch: bool) -> None:
+        if watch and not self._writing:
+            self._loop.add_writer(self._descriptor, self._transmit)
+        elif self._writing and not watch:
+            self._loop.remove_writer(self._descriptor)
+        self._writing = watch
+
+    def _tell_room(self) -> None:
+        """Soon, not now: whoever flushes is not done yet."""
+        if self._was_full and self.outgoing.half_empty and not self._closed:
+            self._was_full = False
+            self._loop.call_soon(self._owner.room, self)
+
+    # What the conversation asks for.
+
+    def begin(self, own: Hello) -> None:
+        self.name = own.stream
+        self._perform(self.conversation.begin(own))
+
+    def accept(self, own: Hello) -> None:
+        self.name = own.stream
+        self._perform(self.conversation.accept(own, time.monotonic()))
+
+    def refuse(self, error: ColoBridgeError) -> None:
+        self._perform(self.conversation.refuse(error))
+
+    def close(self, reason: str) -> None:
+        """End it in order, and say why."""
+        self._postponed = []
+        self._perform(self.conversation.close(reason))
+        if not self._closed:
+            self._end()  # it was over already, and nobody had been told
+
+    def tick(self) -> None:
+        """To be called several times per heartbeat interval."""
+        # First what waits to be read: it was not the other side that was silent if this one was asleep.
+        self.read()
+        self._perform(self.conversation.tick(time.monotonic()))
+
+    def _perform(self, actions: list[Action]) -> None:
+        for index, action in enumerate(actions):
+            if self._closed:
+                return  # by whoever was told the last one
+            if not self._reading and isinstance(action, Packets | Arrived):
+                self._postponed = actions[index:]
+                return
+            match action:
+                case Packets(frames):
+                    self._owner.packets(self, self.conversation.buffer, frames)
+                case Send(data):
+                    self._send_data(data)
+                case Arrived(message):
+                    self._owner.arrived(self, message)
+                case Greeted(peer):
+                    self._owner.greeted(self, peer)
+                case Established(peer):
+                    self._owner.established(self, peer)
+                case Closed():
+                    self._end()
+                    self._owner.closed(self, action)
+
+    def _send_data(self, data: bytes) -> None:
+        if self.conversation.state is State.CLOSED:
+            # The last words: nothing that waits is worth more.
+            self._has_last_words = True
+            # What TLS could not send has begun all the same: OpenSSL keeps a part of it.
+            self.outgoing.forget(but_first=self._tls is not None and self._writing)
+        self.outgoing.add(data)
+        self.flush()
+
+    # The end.
+
+    def _end(self) -> None:
+        """Stop; the last words are still sent, if there are any."""
+        if self._reading:
+            self._loop.remove_reader(self._descriptor)
+        self._closed = True
+        if not self._has_last_words:
+            self._release()
+            return
+        # A socket that is closed with something unread resets the connection, and our words may never be read.
+        self._loop.add_reader(self._descriptor, self._discard)
+        self._patience = self._loop.call_later(_LINGER, self._release)
+        if not self._writing:
+            self._transmit()
+
+    def _discard(self) -> None:
+        try:
+            if socket.socket.recv(self._socket, 1 << 16):
+                return
+        except _NOT_NOW:
+            return
+        except OSError:
+            pass
+        self._release()
+
+    def _release(self) -> None:
+        if self.released.done():
+            return
+        if self._patience is not None:
+            self._patience.cancel()
+        self._loop.remove_reader(self._descriptor)
+        self._watch_for_room(False)
+        self._socket.close()
+        self.released.set_result(None)

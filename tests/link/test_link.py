@@ -1,0 +1,434 @@
+"""Both ends on real sockets: packets, barriers, refusals, silence, reconnects, bounds."""
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+
+import pytest
+import uvloop
+
+from colo_bridge.errors import OperatorError
+from colo_bridge.link import address, server
+from colo_bridge.link.address import Address
+from colo_bridge.link.connection import dial
+from colo_bridge.link.protocol.actions import Ending, Timing
+from colo_bridge.link.protocol.messages import Acknowledgment, Barrier, Failover, Heartbeat, Statistics, Version, encode
+from colo_bridge.link.server import LinkServer
+from colo_bridge.link.session import LinkSettings
+from colo_bridge.wire.framing import encode as framed
+from tests.link.ends import SETTINGS, Owner, linked, other, packet, running, until
+from tests.link.sides import PRIMARY, SECONDARY
+
+
+def run(test):
+    """An async test on the daemon's event loop."""
+
+    def wrapped(caplog):
+        caplog.set_level(logging.INFO)
+        uvloop.run(asyncio.wait_for(test(caplog), 60))
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+def lines(caplog, text: str) -> list[str]:
+    return [record.message for record in caplog.records if text in record.message]
+
+
+def sending(link, nic, *contents):
+    for each in contents:
+        assert link.put(nic, packet(each))
+    link.flush(nic)
+
+
+# Packets, messages and barriers.
+
+
+@run
+async def test_packets_arrive_in_order_and_unchanged_both_ways(caplog):
+    contents = [bytes([n]) * (1 + 997 * n % 65_000) for n in range(200)]
+    async with linked() as ends:
+        sending(ends.client, "net0", *contents)
+        sending(ends.server, "net1", *contents)
+        await until(lambda: len(ends.primary.told) == 200 and len(ends.secondary.told) == 200)
+        assert ends.primary.told == [("net0", each) for each in contents]
+        assert ends.secondary.told == [("net1", each) for each in contents]
+
+
+@run
+async def test_a_barrier_stands_between_the_packets_of_two_epochs_on_every_stream(caplog):
+    async with linked() as ends:
+        for nic in SETTINGS.nics:
+            sending(ends.client, nic, b"old")
+        ends.client.barrier(1)
+        for nic in SETTINGS.nics:
+            sending(ends.client, nic, b"new")
+        await until(lambda: len(ends.primary.told) == 8)
+        told = ends.primary.told
+        for nic in SETTINGS.nics:
+            of_nic = [each for each in told if isinstance(each, tuple) and each[0] == nic]
+            assert of_nic == [(nic, b"old"), (nic, 1), (nic, b"new")]
+        assert told.index(1) > max(told.index((stream, 1)) for stream in ("control", *SETTINGS.nics))
+
+
+@run
+async def test_messages_and_the_acknowledgment_of_an_epoch(caplog):
+    async with linked() as ends:
+        ends.client.send(Statistics({"packets": 3}))
+        ends.client.barrier(4)
+        await until(lambda: 4 in ends.primary.told)
+        ends.server.send(Acknowledgment(4))
+        ends.server.send(Failover("solo"))
+        await until(lambda: len(ends.secondary.told) == 2)
+        assert ends.secondary.told == [Acknowledgment(4), Failover("solo")]
+        assert ends.primary.told[0] == Statistics({"packets": 3})
+
+
+@run
+async def test_an_epoch_that_grew_while_the_streams_greeted_is_told_by_a_barrier(caplog):
+    class Growing(Owner):
+        def link_up(self, peer):
+            self.own = other(self.own, epoch=5)
+            super().link_up(peer)
+
+    async with running() as ends:
+        ends.client._owner = growing = Growing(SECONDARY)
+        await until(lambda: 5 in ends.primary.told)
+        assert growing.peer is not None
+
+
+@run
+async def test_messages_of_a_side_that_is_ahead_wait_until_the_link_is_up(caplog):
+    """Up to a limit."""
+    async with running() as ends:
+        await ends.client.close()
+        hello = other(SECONDARY, identity="host-c")
+        control = await dial(address.resolve(ends.server.address), None)
+        control.send(encode(hello))
+        await until(lambda: ends.server._session is not None)
+        session = ends.server._session.name
+        control.send(encode(Failover("early")))
+        nics = [await dial(address.resolve(ends.server.address), None) for _ in SETTINGS.nics]
+        for connection, nic in zip(nics, SETTINGS.nics, strict=True):
+            connection.send(encode(other(hello, stream=nic, session=session)))
+        await until(lambda: ends.primary.told == [Failover("early")])
+        for connection in (control, *nics):
+            connection.close()
+        await until(lambda: ends.primary.downs)
+        control = await dial(address.resolve(ends.server.address), None)
+        control.send(encode(hello))
+        await until(lambda: ends.server._session is not None)
+        control.send(65 * encode(Failover("early")))
+        await until(lambda: lines(caplog, "more than 64 messages came before"))
+        control.close()
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"version": Version(2, 0)}, "speaks version 2.0 of the link's protocol"),
+        ({"configuration": "d2"}, "the configurations differ: the primary's digest is d1, the secondary's d2"),
+        ({"guest": "db"}, "the primary is for guest web, the secondary for db"),
+        ({"role": PRIMARY.role}, "both sides of the link are the primary"),
+    ],
+)
+def test_who_does_not_fit_is_refused_with_one_line_on_both_sides(changes, problem, caplog):
+    async def main():
+        async with running(secondary=other(SECONDARY, **changes)) as ends:
+            await until(lambda: ends.client.counters.refused > 2)
+            here, there = lines(caplog, f"the link at {ends.server.address}"), lines(caplog, "the link to 127")
+            assert (len(here), len(there)) == (1, 1)
+            assert problem in here[0]
+            assert problem in there[0]
+            assert (ends.primary.peer, ends.secondary.peer) == (None, None)
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
+@run
+async def test_who_does_not_fit_does_not_end_the_session_that_there_is(caplog):
+    async with linked() as ends:
+        wrong = ends.dialling(owner=Owner(other(SECONDARY, configuration="d2")))
+        wrong.start()
+        await until(lambda: wrong.counters.refused)
+        await wrong.close()
+        assert ends.up()
+
+
+@run
+async def test_a_second_secondary_is_refused_while_the_first_is_there(caplog):
+    async with linked() as ends:
+        second = ends.dialling(owner=Owner(other(SECONDARY, identity="host-c")))
+        second.start()
+        await until(lambda: lines(caplog, "the link to 127"))
+        assert "another secondary, host-b, is connected" in lines(caplog, "says: ")[0]
+        assert ends.up()
+        await ends.client.close()
+        await until(lambda: second.up)
+        await second.close()
+
+
+@run
+async def test_who_comes_back_takes_the_place_of_its_old_session(caplog):
+    async with linked() as ends:
+        again = ends.dialling(owner=Owner(SECONDARY))
+        again.start()
+        await until(lambda: again.up)
+        assert "host-b connected anew" in str(ends.primary.downs[0].error)
+        await ends.client.close()
+        await again.close()
+
+
+@run
+async def test_a_stream_without_its_session_is_refused(caplog):
+    async with running() as ends:
+        connection = await dial(address.resolve(ends.server.address), None)
+        connection.send(encode(other(SECONDARY, stream="net0", session="guessed")))
+        await until(lambda: lines(caplog, "a stream belongs to no session of this side"))
+        connection.close()
+
+
+@run
+async def test_garbage_is_sent_away_and_the_link_stays(caplog):
+    async with linked() as ends:
+        connection = await dial(address.resolve(ends.server.address), None)
+        connection.send(b"GET / HTTP/1.0\r\n\r\n")
+        answer = await asyncio.get_running_loop().sock_recv(connection, 1_000)
+        assert b'"type": "goodbye"' in answer
+        connection.close()
+        assert ends.up()
+
+
+@run
+async def test_strangers_are_bounded_in_number_and_time(caplog):
+    async with running() as ends:
+        resolved = address.resolve(ends.server.address)
+        strangers = [await dial(resolved, None) for _ in range(server.MOST_STRANGERS + 6)]
+        await until(lambda: ends.server.counters.refused >= 6)
+        await until(ends.up)
+        await until(lambda: not ends.server._strangers)
+        for stranger in strangers:
+            stranger.close()
+        assert lines(caplog, "no greeting came within 2 s")
+
+
+# The end, and what comes after it.
+
+
+@run
+async def test_a_stop_is_told_and_after_it_the_secondary_dials_again(caplog):
+    async with linked() as ends:
+        await ends.server.close("the daemon was stopped")
+        await until(lambda: ends.secondary.downs)
+        assert str(ends.secondary.downs[0].error) == "the other side says: the daemon was stopped"
+        assert not ends.client.up
+        assert not ends.client.put("net0", packet(b"lost"))
+        listen = Address("127.0.0.1", ends.server.address.port)
+        ends.server = LinkServer(listen, SETTINGS, ends.primary)
+        ends.server.start()
+        await until(ends.up)
+        assert ends.client.counters.connections == 2
+
+
+@run
+async def test_a_refused_connection_is_one_line_however_often_it_is_tried(caplog):
+    async with linked() as ends:
+        await ends.server.close()
+        await until(lambda: ends.client.counters.refused > 3)
+        assert len(lines(caplog, "connection refused")) == 1
+
+
+@run
+async def test_one_stream_that_ends_takes_the_whole_link_with_it(caplog):
+    async with linked() as ends:
+        stream = ends.server._session.streams["net1"]
+        stream._socket.shutdown(socket.SHUT_RDWR)
+        await until(lambda: ends.primary.downs and ends.secondary.downs)
+        await until(ends.up)
+        assert ends.server.counters.connections == 2
+
+
+@run
+async def test_a_silent_other_side_is_lost_though_its_kernel_answers(caplog):
+    """As with a process that is stopped: its sockets stay open and nobody speaks."""
+    async with linked() as ends:
+        ends.client._timer.cancel()
+        for stream in ends.client._session.streams.values():
+            stream.pause()
+        before = asyncio.get_running_loop().time()
+        await until(lambda: ends.primary.downs)
+        assert ends.primary.downs[0].ending is Ending.LOST
+        assert "nothing was heard for 1 s" in str(ends.primary.downs[0].error)
+        assert 0.8 < asyncio.get_running_loop().time() - before < 5
+
+
+@run
+async def test_who_was_asleep_itself_reads_first_and_then_judges(caplog):
+    patience = SETTINGS.timing.timeout
+    async with running(settings=LinkSettings((), SETTINGS.timing)) as ends:
+        await ends.client.close()
+        connection = await dial(address.resolve(ends.server.address), None)
+        connection.send(encode(SECONDARY))
+        await until(lambda: ends.server.up)
+        connection.send(encode(Heartbeat()))
+        time.sleep(1.5 * patience)
+        await asyncio.sleep(patience / 4)
+        assert ends.server.up
+        await until(lambda: ends.primary.downs)
+        connection.close()
+
+
+@run
+async def test_heartbeats_keep_a_silent_link_up(caplog):
+    async with linked() as ends:
+        await asyncio.sleep(2 * SETTINGS.timing.timeout)
+        assert (ends.primary.downs, ends.secondary.downs) == ([], [])
+
+
+@run
+async def test_a_half_made_session_does_not_stay(caplog):
+    patient = LinkSettings(SETTINGS.nics, Timing(interval=0.1, timeout=10.0, greeting=2.0))
+    async with running(settings=patient) as ends:
+        await ends.client.close()
+        connection = await dial(address.resolve(ends.server.address), None)
+        connection.send(encode(SECONDARY))
+        await until(lambda: lines(caplog, "not all of its streams came within 2 s"))
+        connection.close()
+        ends.client = ends.dialling()
+        ends.client.start()
+        await until(ends.up)
+
+
+@run
+async def test_a_violation_is_told_to_both(caplog):
+    async with linked() as ends:
+        ends.client._session.streams["net0"].outgoing.add(struct.pack("!II", 1 << 30, 12))
+        ends.client.flush("net0")
+        await until(lambda: ends.primary.downs and ends.secondary.downs)
+        for owner in (ends.primary, ends.secondary):
+            assert "a message of 1073741824 bytes is announced" in str(owner.downs[0].error)
+
+
+@run
+async def test_after_a_disconnect_nothing_more_is_handed_over(caplog):
+    class Leaving(Owner):
+        def link_barrier(self, stream, epoch):
+            super().link_barrier(stream, epoch)
+            if stream == "net0":
+                ends.server.disconnect("enough")
+
+    async with running() as ends:
+        ends.server._owner = leaving = Leaving(PRIMARY)
+        await until(ends.up)
+        for name in ("net1", "control"):
+            ends.server._session.streams[name].pause()
+        net0 = ends.client._session.streams["net0"]
+        net0.outgoing.add(encode(Barrier(1)) + framed(packet(b"late"), 12))
+        net0.flush()
+        await until(lambda: leaving.downs)
+        assert leaving.told == [("net0", 1)]
+
+
+@run
+async def test_what_is_wrong_on_a_paused_stream_is_told_when_it_goes_on(caplog):
+    async with linked() as ends:
+        stream = ends.server._session.streams["net0"]
+        stream._reading = False
+        data = framed(packet(b"kept"), 12) + struct.pack("!II", 1 << 30, 12)
+        stream.conversation.room()[: len(data)] = data
+        stream._perform(stream.conversation.received(len(data), 0.0))
+        ends.server.barrier(1)
+        assert ends.server.up
+        stream.resume()
+        assert ends.primary.told == [("net0", b"kept")]
+        assert ends.primary.downs[0].ending is Ending.VIOLATION
+
+
+# Bounds.
+
+SMALL = LinkSettings(("net0",), Timing(interval=0.1, timeout=10.0, greeting=2.0), queue_bytes=1 << 20)
+
+
+@run
+async def test_to_a_slow_side_nothing_waits_beyond_the_limit_and_what_is_dropped_is_counted(caplog):
+    async with linked(settings=SMALL) as ends:
+        ends.client._session.streams["net0"].pause()
+        stream = ends.server._session.streams["net0"]
+        accepted = 0
+        for _ in range(1_000):
+            accepted += ends.server.put("net0", packet(bytes(60_000)))
+            ends.server.flush("net0")
+            assert stream.outgoing.queued_bytes < (1 << 20) + 70_000
+        assert ends.server.full("net0")
+        assert accepted < 1_000
+        ends.client._session.streams["net0"].resume()
+        await until(lambda: len(ends.secondary.told) == accepted)
+        await until(lambda: ends.primary.rooms == 1)
+        assert sending(ends.server, "net0", b"goes on") is None
+        await until(lambda: ("net0", b"goes on") in ends.secondary.told)
+        ends.server.disconnect("counted")
+        assert ends.server.counters.dropped_packets == 1_000 - accepted
+        assert ends.server.counters.dropped_bytes == (1_000 - accepted) * 60_012
+
+
+@run
+async def test_a_slow_side_delays_no_heartbeat(caplog):
+    async with linked(settings=LinkSettings(("net0",), SETTINGS.timing, queue_bytes=1 << 20)) as ends:
+        ends.client._session.streams["net0"].pause()
+        while ends.server.put("net0", packet(bytes(60_000))):
+            ends.server.flush("net0")
+        await asyncio.sleep(2 * SETTINGS.timing.timeout)
+        assert ends.up()
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize("text", ["host-a:9000", "192.0.2.1:0", "[2001:db8::1]:9000"])
+def test_an_address_reads_as_it_is_written(text):
+    assert str(address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:65536", "2001:db8::1:9", "[::1]", "a:b:1"])
+def test_anything_else_is_refused(text):
+    with pytest.raises(OperatorError, match="is no address of the link"):
+        address.parse(text)
+
+
+@pytest.mark.parametrize("numeric", ["127.0.0.1", "127.9.9.9", "::1"])
+def test_plain_tcp_is_for_this_host(numeric, caplog):
+    address.check_plain(numeric, insecure=False)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("numeric", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
+def test_elsewhere_it_has_to_be_insisted_on_and_is_said(numeric, caplog):
+    with pytest.raises(OperatorError, match="needs TLS"):
+        address.check_plain(numeric, insecure=False)
+    address.check_plain(numeric, insecure=True)
+    assert f"the link at {numeric} has no TLS" in caplog.text
+
+
+@pytest.mark.parametrize("numeric", ["0.0.0.0", "::"])
+def test_a_wildcard_address_without_tls_is_refused_whatever_is_said(numeric):
+    with pytest.raises(OperatorError, match="without TLS"):
+        address.check_plain(numeric, insecure=True)
+    with pytest.raises(OperatorError, match="without TLS"):
+        LinkServer(Address(numeric, 0), SETTINGS, Owner(PRIMARY), insecure=True)
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"cannot listen at 127.0.0.1:{port}"):
+            LinkServer(Address("127.0.0.1", port), SETTINGS, Owner(PRIMARY))
+
+
+def test_an_unknown_host_is_one_sentence():
+    with pytest.raises(OperatorError, match=r"host nowhere\.invalid is not known"):
+        address.resolve(Address("nowhere.invalid", 1))
