@@ -103,10 +103,10 @@ class Guard:
         return _Report(tuple(faults), kernel)
 
     def _mend(self) -> None:
-        for _, protection in self._protections:
+        for name, protection in self._protections:
             # What the system refuses (too many files, no memory) is for the next check to report.
             with contextlib.suppress(OSError):
-                protection.mend()
+                protection.mend({fault.part for nic, fault in self.faults if nic == name})
 
     def _mend_devices(self) -> list[tuple[str, Fault]]:
         return [(name, fault) for name, protection in self._protections for fault in _faults(protection.mend_devices)]

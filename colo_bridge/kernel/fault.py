@@ -10,6 +10,9 @@ from colo_bridge.errors import ColoBridgeError
 Probe = tuple[str, Callable[[], str]]
 """A part, and what tells its problem; empty: there is none."""
 
+Step = tuple[str, Callable[[], None]]
+"""A part, and what puts it in force."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 
 from colo_bridge.config import Config, NicConfig
 from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.kernel import bridge, firewall, forwarding, links, traffic
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
-from colo_bridge.kernel.fault import Fault, Probe, answer, first
+from colo_bridge.kernel.fault import Fault, Probe, Step, answer, first
 from colo_bridge.kernel.firewall import Diversion, Firewall, Placement
 from colo_bridge.kernel.links import Link
 from colo_bridge.kernel.nfqueue import PacketQueue
@@ -80,7 +80,7 @@ class NicProtection:
             undo.callback(self.queue.close)
             if not self.taken_over:
                 undo.callback(self._withdraw)
-            for step in (*self._device_steps(), *self._rule_steps()):
+            for _, step in (*self._device_steps(), *self._rule_steps()):
                 step()
             undo.pop_all()
         self._remove_from_other_tables()
@@ -98,24 +98,15 @@ class NicProtection:
         with links.session(snapshot=True):
             return self._found((*self._device_probes(), *self._rule_probes()))
 
-    def mend(self) -> None:
-        """Put in force again what can be; what cannot is for the next `check` to report."""
-        with links.session():
-            self._take((*self._device_steps(), *self._rule_steps()))
+    def mend(self, parts: Collection[str] | None = None) -> None:
+        """Put in force again what can be, of these parts or of all; what cannot is for the next `check` to report."""
+        self._take((*self._device_steps(), *self._rule_steps()), parts)
 
     def mend_devices(self) -> list[Fault]:
         """The part of `check` and `mend` that takes milliseconds: for when a device came, went or changed."""
-        with links.session(snapshot=True):
-            # What keeps packets in comes first: until it is back, they pass unverified.
-            faults = self._found(self._urgent_probes())
-        if faults:
-            with links.session():
-                self._take(self._urgent_steps())
-        with links.session(snapshot=True):
-            faults += self._found(self._device_probes())
-        if faults:
-            with links.session():
-                self._take(self._device_steps())
+        # What keeps packets in comes first: until it is back, they pass unverified.
+        faults = self._found_and_mended(self._urgent_probes(), self._urgent_steps())
+        faults += self._found_and_mended(self._device_probes(), self._device_steps())
         return list(dict.fromkeys(faults))
 
     def disarm(self) -> None:
@@ -142,21 +133,26 @@ class NicProtection:
             }
         return {f"{group}_{name}": count for group, counts in groups.items() for name, count in counts.items()}
 
-    def _urgent_steps(self) -> tuple[Callable[[], None], ...]:
-        return self._contain_secondary, self._detour_secondary, self._discard, self._copy_to_secondary
-
-    def _device_steps(self) -> tuple[Callable[[], None], ...]:
+    def _urgent_steps(self) -> tuple[Step, ...]:
         return (
-            self._create_taps,
-            *self._urgent_steps(),
-            self._raise_taps,
-            self._raise_secondary_port,
-            self._attach_forward,
-            self._switch_hooks_on,
+            ("port", self._contain_secondary),
+            ("redirect", self._detour_secondary),
+            ("discard", self._discard),
+            ("mirror", self._copy_to_secondary),
         )
 
-    def _rule_steps(self) -> tuple[Callable[[], None], ...]:
-        return (self._bind_queue, self._divert)
+    def _device_steps(self) -> tuple[Step, ...]:
+        return (
+            ("tap", self._create_taps),
+            *self._urgent_steps(),
+            ("tap", self._raise_taps),
+            ("port", self._raise_secondary_port),
+            ("forward", self._attach_forward),
+            ("hook", self._switch_hooks_on),
+        )
+
+    def _rule_steps(self) -> tuple[Step, ...]:
+        return ("queue", self._bind_queue), ("rule", self._divert)
 
     def _urgent_probes(self) -> tuple[Probe, ...]:
         return (
@@ -186,11 +182,20 @@ class NicProtection:
                 faults.append(Fault(part, problem))
         return faults
 
-    def _take(self, steps: Iterable[Callable[[], None]]) -> None:
-        """Each of them, also if another one fails."""
-        for step in steps:
-            with self._lock, contextlib.suppress(ColoBridgeError):
-                step()
+    def _found_and_mended(self, probes: Iterable[Probe], steps: Iterable[Step]) -> list[Fault]:
+        with links.session(snapshot=True):
+            faults = self._found(probes)
+        if faults:
+            self._take(steps, {fault.part for fault in faults})
+        return faults
+
+    def _take(self, steps: Iterable[Step], parts: Collection[str] | None) -> None:
+        """Each of them, also if another one fails; a part that nobody found at fault is not mended unsaid."""
+        with links.session():
+            for part, step in steps:
+                if parts is None or part in parts:
+                    with self._lock, contextlib.suppress(ColoBridgeError):
+                        step()
 
     def _refuse_wrong_ports(self) -> None:
         primary, secondary = links.get(self._nic.primary_port), links.get(self._nic.secondary_port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from colo_bridge.kernel.fault import Fault
@@ -140,7 +140,7 @@ class FakeProtection:
         self._called("check")
         return list(self.faults)
 
-    def mend(self) -> None:
+    def mend(self, _: Collection[str] | None = None) -> None:
         self._called("mend")
         if self.mends:
             self.faults.clear()

@@ -90,7 +90,7 @@ def test_a_mended_fault_lasts_until_a_later_check_is_clean(
     seen: list[tuple[object, ...]] = []
     mend = nic.mend
 
-    def note_and_mend() -> None:
+    def note_and_mend(_: object) -> None:
         seen.append(guard_of[0].faults)
         mend()
 
@@ -255,7 +255,7 @@ def test_a_change_of_a_device_that_is_not_ours_is_nothing(nic: FakeProtection, m
 
 
 def test_what_the_system_refuses_for_a_while_ends_nothing(nic: FakeProtection, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         nic.log.append("refused")
         raise OSError("out of descriptors")
 
