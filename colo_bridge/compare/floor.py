@@ -149,10 +149,10 @@ class Floor:
             return
         newest, self.above = above[-1], []
         for segment in above:
-            if segment.arrived >= before or not self._lower(segment, floor, segment is newest, forwarding):
+            if segment.arrived >= before or not self._lower(segment, floor, newest, forwarding):
                 self.above.append(segment)
 
-    def _lower(self, segment: Segment, floor: Position, newest: bool, forwarding: Forwarding | None) -> bool:
+    def _lower(self, segment: Segment, floor: Position, newest: Segment, forwarding: Forwarding | None) -> bool:
         """Whether the segment has to wait no longer."""
         if _ack_of(segment) <= floor:
             self._narrow(segment)
@@ -160,8 +160,8 @@ class Floor:
             return forwarding is not None and forwarding.forward_octets(segment)
         elif not is_plain(segment.header, segment.tcp):
             return False
-        elif not newest:
-            self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack))
+        elif segment is not newest:
+            self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack, newest))
         else:
             news = self._told_ack is None or floor > self._told_ack or self.sack != self._told_sack
             if forwarding is not None and news:

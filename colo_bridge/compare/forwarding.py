@@ -159,7 +159,8 @@ class Forwarding:
         """TSval and TSecr: not older than what left, and not newer than what is still to leave.
 
         What left before the segment came is older than all that waits now, except for pure ACKs that wait for
-        room; what left since was noted.
+        room; what left since was noted.  Of TSecr the newest is told: what was acknowledged late is not what the client
+        sent first (RFC 3522).
         """
         own = timestamps(segment.header, segment.tcp)
         if own is None:
@@ -167,9 +168,11 @@ class Forwarding:
         near = first_position(own[0])
         floor = self._streams.floor
         waiting = [*self._streams.unverified, *floor.above_floor()]
-        found = (timestamps(other.header, other.tcp) for other in waiting)
-        value = min((near, *(position_near(stamps[0], near) for stamps in found if stamps is not None)))
+        found = [stamps for other in waiting if (stamps := timestamps(other.header, other.tcp)) is not None]
+        value = min((near, *(position_near(stamps[0], near) for stamps in found)))
+        near_echo = first_position(own[1])
+        echo = max((near_echo, *(position_near(stamps[1], near_echo) for stamps in found)))
         if floor.newest_stamp is not None:
             value = max(value, position_near(floor.newest_stamp, near))
         floor.newest_stamp = serial_at(value)
-        return floor.newest_stamp, own[1]
+        return floor.newest_stamp, serial_at(echo)

@@ -105,10 +105,16 @@ class Windows:
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
 
-    def lowered(self, segment: Segment, ack: Position, sack: bytes) -> bytes:
-        """The IP packet of a plain pure ACK with a lower acknowledgment, and the SACK blocks that belong to it."""
+    def lowered(self, segment: Segment, ack: Position, sack: bytes, newest: Segment) -> bytes:
+        """The IP packet of a plain pure ACK with a lower acknowledgment, and the SACK blocks that belong to it.
+
+        It echoes the timestamp that the newest does: with an older one the acknowledgment would seem to be that of the
+        client's first try, which the secondary has not got, and the repetition needless (RFC 3522).
+        """
         header, tcp, window = segment.headers(), segment.tcp - segment.ip, self.offered(segment, ack)
-        stamps = timestamps(header, tcp)
+        stamps, latest = timestamps(header, tcp), timestamps(newest.headers(), newest.tcp - newest.ip)
+        if stamps is not None and latest is not None:
+            stamps = stamps[0], latest[1]
         number, flags = serial_at(segment.start), segment.flags
         packet = bytearray(tcp_packet(header, tcp, b"", number, serial_at(ack), flags, window, stamps, sack))
         finish_tcp(packet, 0, tcp, len(packet))
