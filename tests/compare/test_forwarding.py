@@ -432,6 +432,41 @@ def test_a_repeated_syn_of_a_guest_that_calls_does_not() -> None:
     """)
 
 
+AT_THE_END = """
+    P b F 1+10 ack 1  =>
+    S   F 1+10 ack 1  => b
+    S   F 11 ack 1    =>
+"""
+
+
+def test_a_primary_that_refuses_the_answer_to_our_question_does_not_wait_for_the_secondary_to_do_so() -> None:
+    """The secondary's FIN was acknowledged to the primary alone, which forgot the connection at once."""
+    opened(
+        AT_THE_END
+        + """
+        cure 0.100  => ^11+0
+        P c R 12    =>
+        cure 0.105  =>
+        cure 0.120  => -c
+        tick 9      =>
+    """
+    )
+
+
+def test_other_resets_wait_for_the_secondarys() -> None:
+    opened(AT_THE_END + "P c R 12 =>\n cure 0.005 => ^11+0\n S R 12 => c")
+    opened(AT_THE_END + "cure 0.1 => ^11+0\n P c RA 12 ack 1 =>\n cure 0.2 =>\n tick 9 => !timeout")
+    opened("""
+        P b 1+10 ack 1  =>
+        S   1+10 ack 1  => b
+        S   1+10 ack 1  =>
+        P c R 11        =>
+        cure 0.100      => ^10+0
+        cure 0.200      =>
+        tick 9          => !timeout
+    """)
+
+
 def test_what_is_forwarded_is_counted() -> None:
     book = opened(STRADDLE)
     assert (book["forwarded_packets"], book["replaced_packets"]) == (3, 1)
