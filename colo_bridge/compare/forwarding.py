@@ -14,7 +14,7 @@ from colo_bridge.compare.decisions import Forward
 from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.build import is_plain, tcp_packet, timestamps
 from colo_bridge.wire.packet import ACK, FIN, PSH, RST, SYN, URG
-from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
+from colo_bridge.wire.serial import Position, Serial, first_position, later, position_near, serial_at
 
 if TYPE_CHECKING:
     from colo_bridge.compare.reset import Resets
@@ -175,8 +175,7 @@ class Forwarding:
         """TSval and TSecr: not older than what left, and not newer than what is still to leave.
 
         What left before the segment came is older than all that waits now, except for pure ACKs that wait for
-        room; what left since was noted.  Of TSecr the newest is told: what was acknowledged late is not what the client
-        sent first (RFC 3522).
+        room; what left since was noted.  Of TSecr see `Windows.lowered`.
         """
         own = timestamps(segment.header, segment.tcp)
         if own is None:
@@ -184,11 +183,9 @@ class Forwarding:
         near = first_position(own[0])
         floor = self._streams.floor
         waiting = [*self._streams.unverified, *floor.above_floor()]
-        found = [stamps for other in waiting if (stamps := timestamps(other.header, other.tcp)) is not None]
-        value = min((near, *(position_near(stamps[0], near) for stamps in found)))
-        near_echo = first_position(own[1])
-        echo = max((near_echo, *(position_near(stamps[1], near_echo) for stamps in found)))
+        found = (timestamps(other.header, other.tcp) for other in waiting)
+        value = min((near, *(position_near(stamps[0], near) for stamps in found if stamps is not None)))
         if floor.newest_stamp is not None:
             value = max(value, position_near(floor.newest_stamp, near))
         floor.newest_stamp = serial_at(value)
-        return floor.newest_stamp, serial_at(echo)
+        return floor.newest_stamp, own[1] if floor.echo is None else later(own[1], floor.echo)
