@@ -31,6 +31,7 @@ class Floor:
         "_told_edge",
         "_told_sack",
         "above",
+        "echo",
         "ledger",
         "newest_stamp",
         "owed",
@@ -54,6 +55,8 @@ class Floor:
         """The newest segment of which the client was told less than it says: a lower ACK, or a smaller window."""
         self.syn_stamp: Serial | None = None
         """TSval of the primary's SYN: older than all that the client has seen since."""
+        self.echo: Serial | None = None
+        """The client's timestamp that the secondary echoed when it had something missing, or no more."""
         # The option by which the secondary said what it has above its ACK, and that ACK.
         self._sack = b""
         self._sack_at: Position | None = None
@@ -131,6 +134,8 @@ class Floor:
         if _repeats(places, floor):
             del found[0]
         self._sack, self._sack_at = selective(found), floor
+        stamps = timestamps(segment.headers(), segment.tcp - segment.ip)
+        self.echo = None if stamps is None else stamps[1]
 
     @property
     def sack(self) -> bytes:
@@ -161,7 +166,7 @@ class Floor:
         elif not is_plain(segment.header, segment.tcp):
             return False
         elif not newest:
-            self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack))
+            self.ledger.revise(segment, self.windows.lowered(segment, floor, self.sack, self.echo))
         else:
             news = self._told_ack is None or floor > self._told_ack or self.sack != self._told_sack
             if forwarding is not None and news:

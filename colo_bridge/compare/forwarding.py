@@ -14,9 +14,10 @@ from colo_bridge.compare.decisions import Forward
 from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.build import is_plain, tcp_packet, timestamps
 from colo_bridge.wire.packet import ACK, FIN, PSH, RST, SYN, URG
-from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
+from colo_bridge.wire.serial import Position, Serial, first_position, later, position_near, serial_at
 
 if TYPE_CHECKING:
+    from colo_bridge.compare.reset import Resets
     from colo_bridge.compare.streams import Streams
 
 _SEGMENT_SIZE = 1_200
@@ -26,12 +27,14 @@ _SEGMENT_SIZE = 1_200
 class Forwarding:
     """One connection's; it exists from its first cure on."""
 
-    __slots__ = ("_reached", "_streams")
+    __slots__ = ("_asked_at_end", "_reached", "_streams")
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._reached: dict[Segment, Position] = {}
         """How far each segment that straddles the cursor was forwarded."""
+        self._asked_at_end = False
+        """The client was asked for an ACK after both streams had ended."""
 
     def act(self, before: float) -> None:
         """Send whatever may be sent of what waits since before a time."""
@@ -39,6 +42,8 @@ class Forwarding:
         repeated, streams.repeated = streams.repeated, None
         if repeated is not None:
             self._ask(repeated)
+        if self._asked_at_end and streams.resets is not None:
+            self._drop_refusals(streams.resets, before)
         self._pay()
         if streams.cursor is not None:
             self._forward_straddling(streams.cursor, before)
@@ -112,8 +117,19 @@ class Forwarding:
         stamps = None if theirs is None or floor.syn_stamp is None else (floor.syn_stamp, theirs[1])
         number, window = serial_at(Position(cursor - 1)), floor.windows.room(ack)
         packet = tcp_packet(header, tcp, b"", number, serial_at(ack), ACK, window, stamps)
+        self._asked_at_end = self._streams.finished
         floor.ledger.counters.asked_acknowledgments += 1
         floor.ledger.forward(Forward(self._streams.ethernet, packet, tcp, len(packet), 0))
+
+    def _drop_refusals(self, resets: Resets, before: float) -> None:
+        """The ACK that the client was asked for comes to a primary that is done with the connection, and refuses it.
+
+        The secondary is not done and will not refuse it; the client has nothing to learn from that.
+        """
+        ledger = self._streams.ledger
+        for reset in resets.take_refusals(before):
+            ledger.withdraw(reset)
+            ledger.drop(reset.token)
 
     def forget(self) -> None:
         """A checkpoint releases everything as it is."""
@@ -159,7 +175,7 @@ class Forwarding:
         """TSval and TSecr: not older than what left, and not newer than what is still to leave.
 
         What left before the segment came is older than all that waits now, except for pure ACKs that wait for
-        room; what left since was noted.
+        room; what left since was noted.  Of TSecr see `Windows.lowered`.
         """
         own = timestamps(segment.header, segment.tcp)
         if own is None:
@@ -172,4 +188,4 @@ class Forwarding:
         if floor.newest_stamp is not None:
             value = max(value, position_near(floor.newest_stamp, near))
         floor.newest_stamp = serial_at(value)
-        return floor.newest_stamp, own[1]
+        return floor.newest_stamp, own[1] if floor.echo is None else later(own[1], floor.echo)

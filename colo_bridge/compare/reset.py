@@ -47,6 +47,12 @@ class Resets:
             self.secondary = [*self.secondary, number][-_REMEMBERED:]
         return freed
 
+    def take_refusals(self, before: float) -> list[Segment]:
+        """The primary's RSTs without an ACK, by which it refuses what the client sent, held since before a time."""
+        taken = [segment for segment in self.held if segment.ack is None and segment.arrived < before]
+        self.held = [segment for segment in self.held if segment not in taken]
+        return taken
+
     @property
     def conflict(self) -> bool:
         return bool(self.held and self.secondary and not self.matched)

@@ -17,7 +17,7 @@ from colo_bridge.wire.build import is_plain, tcp_packet, timestamps
 from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.options import window_scale
 from colo_bridge.wire.packet import SYN, TcpPacket
-from colo_bridge.wire.serial import Position, serial_at
+from colo_bridge.wire.serial import Position, Serial, later, serial_at
 
 _ONE_SEGMENT = 1_460
 _LARGEST = 0xFFFF
@@ -105,10 +105,16 @@ class Windows:
         finish_tcp(packet, 0, tcp, len(packet))
         return bytes(packet)
 
-    def lowered(self, segment: Segment, ack: Position, sack: bytes) -> bytes:
-        """The IP packet of a plain pure ACK with a lower acknowledgment, and the SACK blocks that belong to it."""
+    def lowered(self, segment: Segment, ack: Position, sack: bytes, echo: Serial | None) -> bytes:
+        """The IP packet of a plain pure ACK with a lower acknowledgment, and the SACK blocks that belong to it.
+
+        `echo`: what the secondary echoed with it.  The primary, which needs no repetition, goes on to echo the time of
+        the client's first try: to the client its repetition would seem needless (RFC 3522), and be taken back.
+        """
         header, tcp, window = segment.headers(), segment.tcp - segment.ip, self.offered(segment, ack)
         stamps = timestamps(header, tcp)
+        if stamps is not None and echo is not None:
+            stamps = stamps[0], later(stamps[1], echo)
         number, flags = serial_at(segment.start), segment.flags
         packet = bytearray(tcp_packet(header, tcp, b"", number, serial_at(ack), flags, window, stamps, sack))
         finish_tcp(packet, 0, tcp, len(packet))

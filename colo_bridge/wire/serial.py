@@ -42,6 +42,10 @@ def serial_at(position: Position) -> Serial:
     return Serial(position & _MASK)
 
 
+def later(one: Serial, other: Serial) -> Serial:
+    return other if serial_is_after(other, one) else one
+
+
 def serial_plus(number: Serial, distance: int) -> Serial:
     """The serial `distance` octets further (or back, when negative)."""
     # Serial(…) would be a call for every number of every packet.

@@ -14,8 +14,8 @@ A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION
 - FORM: `v6` IPv6 instead of IPv4; `routed` behind a source route; `vlan N` a tag, the outermost first; `[8:16]` only
   these bytes of what IP carries, as a fragment, the last one as `[8:]` or `[8:16.]`; `#N` the identification of the
   fragmented packet.
-- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` (timestamps), `block N N` (SACK) or
-  `cookie N` (Fast Open).
+- OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` or `stamps N N` (timestamps: the
+  second is the echo), `block N N` (SACK) or `cookie N` (Fast Open).
 - `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
   last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `^1+10` octets forwarded (`^F1+10` with a FIN),
@@ -101,6 +101,8 @@ def _read_word(line: Line, word: str, rest: list[str]) -> None:
         line.window = int(rest.pop(0))
     elif word in _OPTIONS:
         line.options += _OPTIONS[word](int(rest.pop(0)))
+    elif word == "stamps":
+        line.options += packets.timestamps(int(rest.pop(0)), int(rest.pop(0)))
     elif word == "block":
         line.blocks.append((int(rest.pop(0)), int(rest.pop(0))))
     elif word == "sack":

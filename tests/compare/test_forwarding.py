@@ -292,6 +292,23 @@ def test_an_older_ack_leaves_with_the_secondarys_blocks() -> None:
     assert all(segment.checksum_right for segment in segments)
 
 
+def test_a_lowered_ack_echoes_what_the_secondary_does() -> None:
+    """The primary's older echo would make a repetition that only the secondary needed seem needless."""
+    book = opened("""
+        S   A 1 ack 40 stamps 9 70 block 80 90  =>
+        P b A 1 ack 90 stamps 5 70              =>
+        P c A 1 ack 90 stamps 5 70              =>
+        S   A 1 ack 50 stamps 9 75 block 80 90  =>
+        cure 0.100                              => ~b ^1+0
+        S   A 1 ack 60 stamps 9 99 block 80 90  =>
+        P d A 1 ack 91 stamps 6 120             =>
+        cure 0.200                              => ~c ^1+0
+    """)
+    segments = [read_tcp(ethernet(book.revised[token])) for token in "bc"]
+    assert [segment.timestamps for segment in segments] == [(5, 75), (5, 99)]
+    assert [stamps_of(forward) for forward in book.forwarded] == [(5, 75), (6, 120)]
+
+
 # Windows.
 
 
@@ -415,6 +432,41 @@ def test_a_repeated_syn_of_a_guest_that_calls_does_not() -> None:
         S   S 0    => a
         S   S 0    =>
         cure 0.100 =>
+    """)
+
+
+AT_THE_END = """
+    P b F 1+10 ack 1  =>
+    S   F 1+10 ack 1  => b
+    S   F 11 ack 1    =>
+"""
+
+
+def test_a_primary_that_refuses_the_answer_to_our_question_does_not_wait_for_the_secondary_to_do_so() -> None:
+    """The secondary's FIN was acknowledged to the primary alone, which forgot the connection at once."""
+    opened(
+        AT_THE_END
+        + """
+        cure 0.100  => ^11+0
+        P c R 12    =>
+        cure 0.105  =>
+        cure 0.120  => -c
+        tick 9      =>
+    """
+    )
+
+
+def test_other_resets_wait_for_the_secondarys() -> None:
+    opened(AT_THE_END + "P c R 12 =>\n cure 0.005 => ^11+0\n S R 12 => c")
+    opened(AT_THE_END + "cure 0.1 => ^11+0\n P c RA 12 ack 1 =>\n cure 0.2 =>\n tick 9 => !timeout")
+    opened("""
+        P b 1+10 ack 1  =>
+        S   1+10 ack 1  => b
+        S   1+10 ack 1  =>
+        P c R 11        =>
+        cure 0.100      => ^10+0
+        cure 0.200      =>
+        tick 9          => !timeout
     """)
 
 
