@@ -111,7 +111,7 @@ class Session:
     # Streams.
 
     def hello(self, stream: str) -> Hello:
-        """What this side says on a stream of this session."""
+        """What this side says on one of the streams."""
         return replace(self.own, stream=stream, session=self.name)
 
     def established(self, stream: Stream, peer: Hello) -> None:

@@ -5,7 +5,8 @@ forms (`forms.py`, `sack.py`); those take a fast path of one `unpack_from` and o
 else, and everything that changes what is known, goes through `SlowPath`.
 
 A fast path takes only what goes on in order: segments of the secondary that begin where the one
-before ended, and acknowledgements from the client's newest up to what the secondary has sent.
+before ended, and acknowledgements from the client's newest up to what the secondary has sent.  The latter are
+compared as bare numbers: where these wrap in between, nothing fits, and the slow path decides.
 
 Segments protected by TCP-MD5 or TCP-AO (RFC 2385, RFC 5925) can't be rewritten: the
 secondary discards them, and such connections diverge.
