@@ -41,9 +41,6 @@ class Neighbours:
         self._told: _Table = OrderedDict()
         self._seen: _Table = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._told) + len(self._seen)
-
     def hear(self, frame: bytearray, start: int, end: int, now: float) -> None:
         """Learn from a well-formed frame for the guest."""
         # Fast path: datagrams come in numbers, and once in a while is often enough to note their sender.
