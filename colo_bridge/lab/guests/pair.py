@@ -1,0 +1,50 @@
+"""The two virtual machines of the lab: started, and brought into COLO under the eyes of the daemons."""
+
+from __future__ import annotations
+
+import time
+
+from colo_bridge.errors import KernelError
+from colo_bridge.lab import daemon, execute, process
+from colo_bridge.lab.guests import accelerator, operator, parts
+from colo_bridge.lab.guests.machine import Machine
+from colo_bridge.lab.layout import GUESTS, MIGRATION_SOCKET, Role
+from colo_bridge.lab.process import ProcessId
+from colo_bridge.lab.shape import Shape
+
+BOOT_SECONDS = 60.0
+POLL_SECONDS = 0.05
+_CHANNEL = f"unix:{MIGRATION_SOCKET}"
+_ARMED = ("unsynchronised", "protected", "standby")
+"""States of a daemon in which nothing of its guest passes unwatched."""
+
+
+def start(shape: Shape) -> None:
+    """Boot the primary, and give its state to the secondary once every daemon is armed; both are in COLO then."""
+    machines = _machines(shape)
+    primary, secondary = (machines[role] for role in GUESTS)
+    _wait_until_serving(primary, launch(shape, primary))
+    launch(shape, secondary, _CHANNEL)
+    operator.begin_colo(primary.operators_socket, secondary.operators_socket, _CHANNEL, lambda: _armed(shape))
+
+
+def _machines(shape: Shape) -> dict[Role, Machine]:
+    made_of = parts.get()
+    runs_on = accelerator.choose(made_of)
+    return {guest: Machine(made_of, runs_on, guest, port.device) for guest, port in shape.guest_ports.items()}
+
+
+def launch(shape: Shape, machine: Machine, incoming: str | None = None) -> ProcessId:
+    """Start one on the host that its port is on."""
+    return execute.detach(shape.guest_ports[machine.role].role, machine.command(incoming))
+
+
+def _wait_until_serving(machine: Machine, started: ProcessId) -> None:
+    deadline = time.monotonic() + BOOT_SECONDS
+    while not machine.is_ready():
+        if process.wait_ended(started, POLL_SECONDS) or time.monotonic() > deadline:
+            raise KernelError(f"the {machine.role}'s virtual machine does not boot", f"see {machine.console}")
+
+
+def _armed(shape: Shape) -> bool:
+    return all(daemon.state_of(host) in _ARMED for host in shape.hosts)
