@@ -345,6 +345,7 @@ async def test_what_is_wrong_on_a_paused_stream_is_told_when_it_goes_on(caplog):
         ends.server.barrier(1)
         assert ends.server.up
         stream.resume()
+        await until(lambda: ends.primary.downs)
         assert ends.primary.told == [("net0", b"kept")]
         assert ends.primary.downs[0].ending is Ending.VIOLATION
 
