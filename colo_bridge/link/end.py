@@ -64,6 +64,20 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.barrier(epoch)
 
+    def pause(self, nic: str) -> None:
+        """Hand over nothing more of this NIC's stream until `resume`, or until the next session.
+
+        From within `link_packets` and `link_barrier`, what came behind waits too. The other side can send no more once
+        the kernel's buffers are full, and finds its queue `full`; heartbeats go on, on the control stream.
+        """
+        if self._session is not None and self._session.up:
+            self._session.pause(nic)
+
+    def resume(self, nic: str) -> None:
+        """Go on, soon: nothing is handed over from within this."""
+        if self._session is not None and self._session.up:
+            self._session.resume(nic)
+
     def disconnect(self, reason: str) -> None:
         """End the session; the other side is told why."""
         if self._session is not None:

@@ -107,6 +107,7 @@ class Session:
         self._began = time.monotonic()
         self._established: set[str] = set()
         self._early: list[Message] = []
+        self._paused: set[str] = set()
 
     # Streams.
 
@@ -139,8 +140,9 @@ class Session:
         early, self._early = self._early, []
         for message in early:
             self.arrived(self.streams[CONTROL], message)
-        for stream in self.streams.values():
-            stream.resume()
+        for name, stream in self.streams.items():
+            if name not in self._paused:
+                stream.resume()
 
     def end(self, closed: Closed, why: str) -> None:
         """End all streams; `why` is what the other side is told on those that are open."""
@@ -185,7 +187,7 @@ class Session:
             self._owner.link_message(message)
             return
         self._owner.link_barrier(stream.name, message.epoch)
-        if self._gate.passed(stream.name, message.epoch):
+        if self.up and self._gate.passed(stream.name, message.epoch):
             self._owner.link_epoch(self._gate.epoch)
 
     def _keep(self, message: Message) -> None:
@@ -194,6 +196,14 @@ class Session:
         if len(self._early) > _MOST_EARLY:
             error = PeerError(f"more than {_MOST_EARLY} messages came before all streams had greeted")
             self.end(Closed(Ending.VIOLATION, error), str(error))
+
+    def pause(self, nic: str) -> None:
+        self._paused.add(nic)
+        self.streams[nic].pause()
+
+    def resume(self, nic: str) -> None:
+        self._paused.discard(nic)
+        self.streams[nic].resume()
 
     def barrier(self, epoch: int) -> None:
         """What is sent from now on belongs to `epoch`."""

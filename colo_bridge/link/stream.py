@@ -4,6 +4,7 @@
 2. Nothing waits without a bound, see `outgoing`. Whoever can make its source wait looks at `full`, and goes on at
    `room`; what anybody else puts is dropped while it is full.
 3. The other side is told why the stream ends, as long as it listens: for `_LINGER` seconds at most.
+4. Nothing is handed over between `pause` and `resume`, nor from within them: what was read before waits in the buffer.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Stream:
 
     def read(self) -> None:
         """Take what has come."""
+        if self._postponed and self._reading:
+            postponed, self._postponed = self._postponed, []
+            self._perform(postponed)
         conversation = self.conversation
         for _ in range(_READS):
             if self._closed or not self._reading:
@@ -94,7 +98,10 @@ class Stream:
             self._loop.call_soon(self.read)
 
     def pause(self) -> None:
-        """Read no more, and hand over nothing, until `resume`: the other side has to wait."""
+        """Read no more, and hand over nothing, until `resume`: the other side has to wait.
+
+        In the midst of what was read, what stands behind the packets or the message that is being handed over waits.
+        """
         if not self._closed and self._reading:
             self._reading = False
             self._loop.remove_reader(self._descriptor)
@@ -103,8 +110,6 @@ class Stream:
         if not self._closed and not self._reading:
             self._reading = True
             self._loop.add_reader(self._descriptor, self.read)
-            postponed, self._postponed = self._postponed, []
-            self._perform(postponed)
             self._loop.call_soon(self.read)
 
     # Out.
@@ -157,15 +162,19 @@ class Stream:
             self._watch_for_room(True)
             self._tell_room()
             return
-        except OSError:
-            # The other side has gone: what it said before is still to be read, and then the end.
+        except OSError as error:
             outgoing.forget()
-            self._loop.call_soon(self.resume)
+            self._loop.call_soon(self._broken, describe(error))
         self._watch_for_room(False)
         self._tell_room()
         if self._closed and not self.released.done():
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_WR)
+
+    def _broken(self, reason: str) -> None:
+        """Nothing can be sent any more; who reads will read what the other side said last, and the end."""
+        if not self._reading:
+            self._perform(self.conversation.ended(reason))
 
     def _send_some(self) -> int:
         if self._tls is not None:

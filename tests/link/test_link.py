@@ -14,7 +14,16 @@ from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Ending, Timing
-from colo_bridge.link.protocol.messages import Acknowledgment, Barrier, Failover, Heartbeat, Statistics, Version, encode
+from colo_bridge.link.protocol.messages import (
+    Acknowledgment,
+    Barrier,
+    CheckpointRequest,
+    Failover,
+    Heartbeat,
+    Statistics,
+    Version,
+    encode,
+)
 from colo_bridge.link.server import LinkServer
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.wire.framing import encode as framed
@@ -80,10 +89,15 @@ async def test_messages_and_the_acknowledgment_of_an_epoch(caplog):
         ends.client.barrier(4)
         await until(lambda: 4 in ends.primary.told)
         ends.server.send(Acknowledgment(4))
+        ends.server.send(Statistics({"packets": 5}))
         ends.server.send(Failover("solo"))
-        await until(lambda: len(ends.secondary.told) == 2)
-        assert ends.secondary.told == [Acknowledgment(4), Failover("solo")]
+        await until(lambda: len(ends.secondary.told) == 3)
+        assert ends.secondary.told == [Acknowledgment(4), Statistics({"packets": 5}), Failover("solo")]
         assert ends.primary.told[0] == Statistics({"packets": 3})
+        ends.client.send(CheckpointRequest("a pause was missed"))
+        ends.client.send(Failover("the operator said so"))
+        wanted = [CheckpointRequest("a pause was missed"), Failover("the operator said so")]
+        await until(lambda: ends.primary.told[-2:] == wanted)
 
 
 @run
@@ -345,6 +359,7 @@ async def test_what_is_wrong_on_a_paused_stream_is_told_when_it_goes_on(caplog):
         ends.server.barrier(1)
         assert ends.server.up
         stream.resume()
+        await until(lambda: ends.primary.downs)
         assert ends.primary.told == [("net0", b"kept")]
         assert ends.primary.downs[0].ending is Ending.VIOLATION
 
