@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from colo_bridge.errors import ColoBridgeError
+from colo_bridge.kernel.boundary import Protection
 from colo_bridge.kernel.fault import Fault
 from colo_bridge.kernel.link_monitor import LinkMonitor
-from colo_bridge.kernel.protection import Protection
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,9 @@ from colo_bridge.config import Config, NicConfig
 from colo_bridge.daemon import interpreter
 from colo_bridge.daemon.ending import STOP_SIGNALS
 from colo_bridge.daemon.service import Service
-from colo_bridge.kernel.protection import NicProtection, Protection
+from colo_bridge.errors import OperatorError
+from colo_bridge.kernel.boundary import Protection
+from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ _Protection = TypeVar("_Protection", bound=Protection)
 
 def run(config: Config) -> int:
     """Protect one guest until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
+    if config.two_hosts:
+        raise OperatorError("a guest on two hosts cannot be served yet", "leave out [link]")
     service = Service(config)
     # A signal that comes while we arm waits until the loop can stop in order, one while we disarm for the end.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

@@ -95,7 +95,7 @@ class PrimaryNic(Half):
         undo.callback(self.mirror.close)
         self.forward = self._forward_tap()
         undo.callback(self._close_forward)
-        self.queue = PacketQueue(self._nic.queue, self._config.queue)
+        self.queue = PacketQueue(self._nic.queue_number, self._config.queue)
         undo.callback(self.queue.close)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class PrimaryNic(Half):
         if port.bridge is not None or not settling:
             self._bridged = port.bridge is not None
         bypass = self._config.queue.bypass_when_dead
-        return Diversion(port.name, self._bridged, self._nic.queue, bypass, self._names.tag)
+        return Diversion(port.name, self._bridged, self._nic.queue_number, bypass, self._names.tag)
 
     def _is_settling(self, port: Link) -> bool:
         """Whether a port that is alone is about to go where it was: the rule waits for it there."""

@@ -1,4 +1,4 @@
-"""One NIC of a guest, protected: what a daemon needs of it, and both halves of it on one host.
+"""One NIC of a guest, both halves of which are on this host.
 
 The order is the point.  Nothing is diverted before somebody can answer for it, and the
 secondary's port is never up without its detour.
@@ -7,37 +7,13 @@ secondary's port is never up without its detour.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
-from typing import Protocol
 
 from colo_bridge.config import Config, NicConfig
-from colo_bridge.kernel.fault import Fault
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.parts import Parts, Probes, Steps
 from colo_bridge.kernel.primary_nic import PrimaryNic
 from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.kernel.tap import Tap
-
-
-class Protection(Protocol):
-    """What is put in force, watched and taken out, whichever half of a NIC it is of."""
-
-    taken_over: bool
-
-    @property
-    def devices(self) -> frozenset[str]: ...
-
-    def arm(self) -> None: ...
-
-    def check(self) -> list[Fault]: ...
-
-    def mend(self, parts: Collection[str] | None = None) -> None: ...
-
-    def mend_devices(self) -> list[Fault]: ...
-
-    def disarm(self) -> None: ...
-
-    def counters(self) -> dict[str, int]: ...
 
 
 class NicProtection(Parts):

@@ -1,0 +1,1 @@
+"""Who is there, and who may speak: events and times in, actions out."""
