@@ -14,7 +14,7 @@ class Protection(Protocol):
     """
 
     taken_over: bool
-    """Whether `arm` found something in force that a killed daemon had left."""
+    """Whether `arm` found something in force that another daemon had left."""
 
     @property
     def devices(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""One NIC of a guest, protected: what a daemon needs of it, and both halves of it on one host.
+"""One NIC of a guest, both halves of which are on this host.
 
 The order is the point.  Nothing is diverted before somebody can answer for it, and the
 secondary's port is never up without its detour.
