@@ -52,6 +52,7 @@ class Stream:
         self.name = ""
         self.conversation = conversation
         self.outgoing = Outgoing(limit)
+        self.received_packets = self.received_bytes = 0
         self._socket = connection
         self._descriptor = connection.fileno()
         self._tls = connection if isinstance(connection, ssl.SSLSocket) else None
@@ -90,6 +91,7 @@ class Stream:
             if not count:
                 self._perform(conversation.ended())
                 return
+            self.received_bytes += count
             self._perform(conversation.received(count, time.monotonic()))
             if self._tls is None and count < len(room):
                 return
@@ -229,6 +231,7 @@ class Stream:
                 return
             match action:
                 case Packets(frames):
+                    self.received_packets += len(frames)
                     self._owner.packets(self, self.conversation.buffer, frames)
                 case Send(data):
                     self._send_data(data)

@@ -85,7 +85,9 @@ class Conversation:
         self.peer: Hello | None = None
         self._timing = timing
         self._decoder = FrameDecoder(vnet_header=True)
-        self._began = self._heard = self._sent = now
+        self.heard = now
+        """When anything last came; at first, when there was nothing yet that could."""
+        self._began = self._sent = now
         self._own_epoch = self._peer_epoch = self._acknowledged = self._to_acknowledge = 0
 
     @property
@@ -145,7 +147,7 @@ class Conversation:
         packets: list[Frame] = []
         if self.state is State.CLOSED:
             return actions
-        self._heard = now
+        self.heard = now
         carries_packets = self._carries_packets()
         try:
             for frame in self._decoder.frames(count):
@@ -177,7 +179,7 @@ class Conversation:
             if now - self._began >= timing.greeting:
                 return self._close(Ending.LOST, PeerError(f"no greeting came within {timing.greeting:g} s"))
         elif self.state is State.ESTABLISHED and self._is_control():
-            if now - self._heard >= timing.timeout:
+            if now - self.heard >= timing.timeout:
                 return self._close(Ending.LOST, PeerError(f"nothing was heard for {timing.timeout:g} s"))
             if now - self._sent >= timing.interval:
                 return [Send(self.send(Heartbeat(), now))]
@@ -224,7 +226,7 @@ class Conversation:
         self.state = State.ESTABLISHED
         self._own_epoch = self._acknowledged = own.epoch
         self._peer_epoch = self._to_acknowledge = peer.epoch
-        self._heard = self._sent = now
+        self.heard = self._sent = now
         return Established(peer)
 
     def _in_order(self, message: Message | Unknown) -> list[Action]:
