@@ -17,7 +17,7 @@ from colo_bridge.compare.settings import Settings
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
 from colo_bridge.daemon.checkpoints import Checkpoints
-from colo_bridge.daemon.control import ControlServer
+from colo_bridge.daemon.control import GROUP_VERBS, ControlServer, refusing
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.evidence import Evidence
@@ -53,8 +53,9 @@ class Service:
             "status": lambda _: self.status(),
             "checkpoint": self._checkpoints.on_request,
             **self._rules.verbs(),
+            **refusing(GROUP_VERBS, "both replicas of this guest are on this host"),
         }
-        self.control = ControlServer(config.control_socket, verbs)
+        self.control = ControlServer(config.control_socket, verbs, uids=config.control.uids)
         self._config = config
         self._observes = config.compare.mode == "observe"
         self._observed_lines = RateLimit(_OBSERVED_LINES, _OBSERVED_SECONDS)
