@@ -28,7 +28,8 @@ class Life(ABC, Generic[Nic]):
     """Base of the daemons: control socket, guard, watchdog, signals, and the order of beginning and end."""
 
     def __init__(self, config: Config, verbs: Mapping[str, Verb]) -> None:
-        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status(), **verbs})
+        verbs = {"status": lambda _: self.status(), **verbs}
+        self.control = ControlServer(config.control_socket, verbs, uids=config.control.uids)
         self._config = config
         self._notifier = Notifier()
         self._began = time.monotonic()
