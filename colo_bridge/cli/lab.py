@@ -44,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_json(_add(commands, "status", "say what is up, and the daemons' counters"))
     _add_json(_add(commands, "demo", "the whole story in about a minute: a real FTP server, twice, as one"))
     _add_bench(commands)
+    _add_failover(commands)
 
 
 def _add(
@@ -94,12 +95,28 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_json(parser)
 
 
+def _add_failover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "let the primary's host die in mid-download and in mid-upload, and say what the client saw"
+    parser = _add(commands, "failover", text)
+    parser.add_argument("--megabytes", type=_positive, default=1000, help="of each transfer (default 1000)")
+    parser.add_argument("--rate", type=_positive, default=100, help="of each transfer, in MB/s (default 100)")
+    parser.add_argument("--rounds", type=_positive, default=1, help="times that each is done (default 1)")
+    _add_link_options(parser)
+    parser.set_defaults(shape=Shape.TWO_HOSTS)
+    _add_daemon_options(parser)
+    _add_json(parser)
+
+
 def _add_shape(parser: argparse.ArgumentParser, default: Shape) -> None:
     shapes = parser.add_mutually_exclusive_group()
     for shape, text in _SHAPES.items():
         note = " (default)" if shape is default else ""
         shapes.add_argument(f"--{shape}", action="store_const", const=shape, dest="shape", help=text + note)
     parser.set_defaults(shape=default)
+    _add_link_options(parser)
+
+
+def _add_link_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tls", action="store_true", help="with two hosts: their link in plain text")
     parser.add_argument(
         "--arbiter", action="store_true", help="with two hosts: a test-and-set decides which of them may go on alone"

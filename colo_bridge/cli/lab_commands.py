@@ -14,7 +14,7 @@ from typing import Any
 from pyroute2 import config as pyroute2_config
 
 from colo_bridge.errors import OperatorError
-from colo_bridge.lab import bench, demo, execute, files, lifecycle, records
+from colo_bridge.lab import bench, demo, execute, failover, files, lifecycle, records
 from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, Guests, Mode, Role
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.shape import Shape
@@ -63,6 +63,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     result = bench.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
     print(json.dumps(result) if arguments.json else bench.table(result))
     return 0 if all(run["correct"] for run in result["runs"]) else 1
+
+
+def _failover(arguments: argparse.Namespace) -> int:
+    _end_in_order()
+    plan = failover.Plan(arguments.megabytes * 1_000_000, arguments.rate * 1_000_000, arguments.rounds)
+    document = failover.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
+    print(json.dumps(document) if arguments.json else failover.table(document))
+    return 0 if document["ok"] else 1
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -120,4 +128,12 @@ def _end_in_order() -> None:
         signal.signal(number, leave)
 
 
-COMMANDS = {"up": _up, "down": _down, "exec": _exec, "status": _status, "demo": _demo, "bench": _bench}
+COMMANDS = {
+    "up": _up,
+    "down": _down,
+    "exec": _exec,
+    "status": _status,
+    "demo": _demo,
+    "bench": _bench,
+    "failover": _failover,
+}
