@@ -16,7 +16,7 @@ from colo_bridge.errors import PeerError
 POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 10.0
 _STEP_SECONDS = 60.0
-_CAPABILITIES = ("x-colo", "pause-before-switchover")
+_CAPABILITIES = ("x-colo", "pause-before-switchover", "events")
 _PARAMETERS = {"x-checkpoint-delay": 1_000_000, "max-bandwidth": 1 << 33}
 """Checkpoints of its own are 1,000 s apart; the daemon asks for those that are needed."""
 
