@@ -148,6 +148,16 @@ def test_check_prints_the_effective_configuration(file):
     assert config.parse(finished.stdout) == config.load(file)
 
 
+def test_check_prints_what_both_hosts_must_have_alike(file):
+    file.write_text(
+        'role = "primary"\nguest = "web"\n[[nic]]\nprimary_port = "tap0"\nqueue = 700\n'
+        '[link]\nlisten = "127.0.0.1:9000"\nidentity = "host-a"\n'
+    )
+    finished = colo_bridge("check", file)
+    assert finished.stdout.startswith(f"# digest {config.load(file).digest()}: ")
+    assert config.parse(finished.stdout) == config.load(file)
+
+
 def test_a_reader_that_goes_away_is_no_traceback(file):
     finished = subprocess.run(
         ["bash", "-c", '"$0" -m colo_bridge check "$1" | true; exit "${PIPESTATUS[0]}"', sys.executable, file],
