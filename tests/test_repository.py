@@ -26,13 +26,14 @@ RANKS = {
     "compare": 3,
     "rewrite": 3,
     "checkpoint": 3,
+    "membership": 3,
     "kernel": 4,
     "link": 5,
     "daemon": 6,
     "lab": 7,
     "cli": 8,
 }
-PURE = ("wire", "compare", "rewrite", "checkpoint")
+PURE = ("wire", "compare", "rewrite", "checkpoint", "membership")
 IMPURE_MODULES = {
     *("asyncio", "concurrent", "ctypes", "datetime", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile"),
@@ -104,7 +105,7 @@ def test_modules_are_short_and_say_what_they_are(path):
 
 
 def test_there_are_pure_modules_to_look_at():
-    assert {package_of(path) for path in MODULES if is_pure(path)} >= {"wire", "checkpoint", "link"}
+    assert {package_of(path) for path in MODULES if is_pure(path)} >= {"wire", "checkpoint", "membership", "link"}
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *(ROOT / "tests/systemd").glob("*")], ids=name_of)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import uvloop
 
-from colo_bridge.config import Config
+from colo_bridge.config import Config, NicConfig
 from colo_bridge.daemon import interpreter
 from colo_bridge.daemon.ending import STOP_SIGNALS
 from colo_bridge.daemon.service import Service
 from colo_bridge.errors import OperatorError
+from colo_bridge.kernel.boundary import Protection
 from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
+
+_Protection = TypeVar("_Protection", bound=Protection)
 
 
 def run(config: Config) -> int:
@@ -27,7 +32,7 @@ def run(config: Config) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     service.control.claim()
     try:
-        protections = _arm(config)
+        protections = _arm(config, NicProtection)
         interpreter.prepare()
         _serve(service, protections)
         _disarm(protections)
@@ -37,7 +42,7 @@ def run(config: Config) -> int:
     return 0
 
 
-def _arm(config: Config) -> list[tuple[str, NicProtection]]:
+def _arm(config: Config, protect: Callable[[str, NicConfig, Config], _Protection]) -> list[tuple[str, _Protection]]:
     """Arm every NIC, before the loop: pyroute2 and uvloop can't share a running one.
 
     If one fails the others are taken back, but not what a killed daemon had left in force.
@@ -45,7 +50,7 @@ def _arm(config: Config) -> list[tuple[str, NicProtection]]:
     protections = []
     with contextlib.ExitStack() as undo:
         for nic in config.nic:
-            protection = NicProtection(config.guest, nic, config)
+            protection = protect(config.guest, nic, config)
             protection.arm()
             if not protection.taken_over:
                 undo.callback(protection.disarm)
@@ -54,7 +59,7 @@ def _arm(config: Config) -> list[tuple[str, NicProtection]]:
     return protections
 
 
-def _disarm(protections: list[tuple[str, NicProtection]]) -> None:
+def _disarm(protections: Sequence[tuple[str, Protection]]) -> None:
     """Each of them, also if another one fails."""
     with contextlib.ExitStack() as undo:
         for _, protection in reversed(protections):

@@ -74,6 +74,20 @@ class Tap:
             links.delete(self.name)
             raise
 
+    def restore(self) -> None:
+        """Make the device anew if somebody deleted it."""
+        if links.find(self.name) is None:
+            self.create()
+
+    def problem(self) -> str:
+        """What is wrong with the device; empty: nothing."""
+        link = links.find(self.name)
+        if link is None:
+            return f"{self.name} is gone"
+        if link.index != self.index:
+            return f"{self.name} is somebody else's: delete it"
+        return "" if link.up else f"{self.name} is down"
+
     def fileno(self) -> int:
         return self._descriptor
 

@@ -19,8 +19,9 @@ import uvloop
 
 from colo_bridge.cli.main import main
 from colo_bridge.config import Config, parse
+from colo_bridge.daemon import comparing as comparing_module
+from colo_bridge.daemon import divergences as divergences_module
 from colo_bridge.daemon import guard as guard_module
-from colo_bridge.daemon import service as service_module
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.service import Service
 from colo_bridge.kernel.fault import Fault
@@ -74,8 +75,8 @@ class Daemon:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "_INTERVAL", 0.01)
-    monkeypatch.setattr(service_module, "_TICK", 0.01)
-    monkeypatch.setattr(service_module, "_AGE", 0.01)
+    monkeypatch.setattr(comparing_module, "TICK", 0.01)
+    monkeypatch.setattr(comparing_module, "AGE", 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -246,8 +247,8 @@ def test_observing_holds_nothing_and_asks_for_nothing(
 def test_observing_does_not_fill_the_log(
     configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "_OBSERVED_LINES", 2)
-    monkeypatch.setattr(service_module, "_OBSERVED_SECONDS", 0.5)
+    monkeypatch.setattr(divergences_module, "_OBSERVED_LINES", 2)
+    monkeypatch.setattr(divergences_module, "_OBSERVED_SECONDS", 0.5)
 
     async def scenario(daemon: Daemon) -> None:
         for port in range(5):
