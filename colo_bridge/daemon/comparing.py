@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from colo_bridge.compare.observer import Observer
@@ -63,6 +63,16 @@ class Comparing(Life[Nic], Generic[Nic, Path]):
             path.age(now)
         for sentence in self._limits.reached(self._compared()):
             log.warning("%s; see [limits]", sentence)
+
+    def _prepare_reload(self, config: Config) -> Callable[[], None]:
+        self._rules.merged(config.passthrough)
+        rest = super()._prepare_reload(config)
+
+        def take_over() -> None:
+            self._rules.reload(config.passthrough)
+            rest()
+
+        return take_over
 
     async def _end(self) -> None:
         await self._checkpoints.close()

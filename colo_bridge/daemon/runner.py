@@ -6,13 +6,14 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import uvloop
 
 from colo_bridge.config import Config, NicConfig
 from colo_bridge.daemon import interpreter
-from colo_bridge.daemon.ending import STOP_SIGNALS
+from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.daemon.service import Service
 from colo_bridge.errors import OperatorError
 from colo_bridge.kernel.boundary import Protection
@@ -23,13 +24,17 @@ log = logging.getLogger(__name__)
 _Protection = TypeVar("_Protection", bound=Protection)
 
 
-def run(config: Config) -> int:
-    """Protect one guest until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin."""
+def run(config: Config, file: Path | None = None) -> int:
+    """Protect one guest until SIGTERM or SIGINT; raises ColoBridgeError if that cannot begin.
+
+    `file` is where the configuration came from.
+    """
     if config.two_hosts:
         raise OperatorError("a guest on two hosts cannot be served yet", "leave out [link]")
     service = Service(config)
+    service.file = file
     # A signal that comes while we arm waits until the loop can stop in order, one while we disarm for the end.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
     service.control.claim()
     try:
         protections = _arm(config, NicProtection)
