@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -43,7 +44,7 @@ class Plan:
 class Outcome:
     """What came of one transfer whose host died."""
 
-    operation: str
+    operation: Operation
     bytes_before: int = 0
     """That had moved when the host died."""
     bytes_after: int = 0
@@ -64,8 +65,11 @@ class Outcome:
     def __str__(self) -> str:
         if self.problem:
             return f"{self.operation}: WRONG: {self.problem}"
-        pauses = f"{self.pause_ms:.0f} ms without a byte, {self.after_command_ms:.0f} ms of it after the command"
-        return f"{self.operation}: complete on the same connection; {pauses} (before: {self.usual_pause_ms:.0f} ms)"
+        pauses = (
+            f"{self.pause_ms:.0f} ms since the host died, {self.after_command_ms:.0f} ms since the command, "
+            f"{self.usual_pause_ms:.0f} ms before"
+        )
+        return f"{self.operation}: complete on the same connection; longest time without a byte: {pauses}"
 
 
 def run(plan: Plan, options: Options, report: Report) -> dict[str, Any]:
@@ -93,15 +97,13 @@ def both(content: Content, rate: int, options: Options, report: Report) -> Itera
 
 def survive(operation: Operation, content: Content, rate: int) -> Outcome:
     """One transfer in the lab that is up; its primary's host dies at a random moment."""
-    transfer = Transfer(operation, content, rate)
     try:
-        time.sleep(random.uniform(_EARLIEST, _LATEST) * content.length / rate)
-        died, commanded = _lose_first_host()
-        return judge(operation, content, transfer.end(), died, commanded)
+        with closing(Transfer(operation, content, rate)) as transfer:
+            time.sleep(random.uniform(_EARLIEST, _LATEST) * content.length / rate)
+            died, commanded = _lose_first_host()
+            return judge(operation, content, transfer.end(), died, commanded)
     except ColoBridgeError as error:
-        return Outcome(operation.name.lower(), problem=str(error))
-    finally:
-        transfer.close()
+        return Outcome(operation, problem=str(error))
 
 
 def judge(operation: Operation, content: Content, ended: Ended, died: float, commanded: float) -> Outcome:
@@ -116,7 +118,7 @@ def judge(operation: Operation, content: Content, ended: Ended, died: float, com
         "nothing moved after the command": not after,
     }
     return Outcome(
-        operation.name.lower(),
+        operation,
         before,
         after,
         pause_ms=1000 * longest_pause(moves, since=died),
@@ -181,13 +183,13 @@ def _document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "ok": all(outcome.ok for outcome in outcomes),
         "transfers": [asdict(outcome) for outcome in outcomes],
-        "pauses": {operation.name.lower(): _pauses(outcomes, operation.name.lower()) for operation in Operation},
+        "pauses": {operation.value: _pauses(outcomes, operation) for operation in Operation},
     }
 
 
-def _pauses(outcomes: Sequence[Outcome], operation: str) -> dict[str, dict[str, float | None]]:
+def _pauses(outcomes: Sequence[Outcome], operation: Operation) -> dict[str, dict[str, float | None]]:
     """Of the transfers that ended well."""
-    found = [asdict(outcome) for outcome in outcomes if outcome.ok and outcome.operation == operation]
+    found = [asdict(outcome) for outcome in outcomes if outcome.ok and outcome.operation is operation]
     return {name: _extent([entry[name] for entry in found]) for name in _PAUSES}
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ _SPARE_SECONDS = 60.0
 """For which a transfer may stand still, all in all."""
 
 
-class Operation(Enum):
-    """What is transferred, and the counter of the client's socket that tells."""
+class Operation(StrEnum):
+    """What is transferred."""
 
-    DOWNLOAD = Counter.RECEIVED
-    UPLOAD = Counter.ACKNOWLEDGED
+    DOWNLOAD = "download"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Transfer:
         self._reader = subprocess.Popen(_READERS[operation], stdin=self._curl.stdout, stdout=subprocess.PIPE)
         try:
             self._connection = self._find_connection()
-            self._pulse = Pulse(self._connection, operation.value)
+            self._pulse = Pulse(self._connection, _COUNTERS[operation])
         except BaseException:
             self._kill()
             raise
@@ -103,6 +103,8 @@ class Transfer:
             child.wait()
 
 
+_COUNTERS = {Operation.DOWNLOAD: Counter.RECEIVED, Operation.UPLOAD: Counter.ACKNOWLEDGED}
+"""What of the client's socket tells how far it is."""
 _READERS = {Operation.DOWNLOAD: "sha256sum", Operation.UPLOAD: "cat"}
 """What takes curl's output: the service answers an upload with the sum."""
 
