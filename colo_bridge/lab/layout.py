@@ -85,6 +85,11 @@ class Role(StrEnum):
         """Where a daemon finds the QEMU of this guest."""
         return self.directory / "qmp"
 
+    @property
+    def operators_socket(self) -> Path:
+        """The same for anybody else: such a socket serves one client."""
+        return self.directory / "operator.qmp"
+
 
 GUESTS = (Role.PRIMARY, Role.SECONDARY)
 

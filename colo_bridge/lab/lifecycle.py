@@ -120,9 +120,11 @@ def _protect(options: Options) -> None:
     hosts = options.shape.hosts
     if options.tls and len(hosts) > 1:
         pki.init(PKI_DIR, configuration.host_names(hosts), datetime.now(UTC), _CERTIFICATES_DAYS)
-    started = [(host, daemon.start(host)) for host in hosts]
     if options.guests is Guests.QEMU:
         pair.start(options.shape)
+    started = [(host, daemon.start(host)) for host in hosts]
+    if options.guests is Guests.QEMU:
+        pair.enter_colo(options.shape)
     for host, process_id in started:
         daemon.wait_ready(host, process_id)
     if options.guests is Guests.NAMESPACES:

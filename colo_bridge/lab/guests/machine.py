@@ -42,11 +42,6 @@ class Machine:
     """The TAP that it is attached to."""
 
     @property
-    def operators_socket(self) -> Path:
-        """A QMP socket serves one client; this one is not the daemon's."""
-        return self.role.directory / "operator.qmp"
-
-    @property
     def console(self) -> Path:
         return self.role.directory / "console"
 
@@ -55,7 +50,7 @@ class Machine:
 
     def command(self, incoming: str | None = None) -> list[str]:
         """What starts it; `incoming`: where it gets its state from, instead of booting."""
-        sockets = (f"unix:{path},server=on,wait=off" for path in (self.role.qmp_socket, self.operators_socket))
+        sockets = (f"unix:{path},server=on,wait=off" for path in (self.role.qmp_socket, self.role.operators_socket))
         return [
             *boot(self.parts, self.accelerator, self.console),
             *("-netdev", f"tap,id=net0,ifname={self.port},script=no,downscript=no,vhost=off"),

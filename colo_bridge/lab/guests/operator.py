@@ -21,11 +21,10 @@ _PARAMETERS = {"x-checkpoint-delay": 1_000_000, "max-bandwidth": 1 << 33}
 """Checkpoints of its own are 1,000 s apart; the daemon asks for those that are needed."""
 
 
-def begin_colo(primary: Path, secondary: Path, channel: str, armed: Callable[[], bool]) -> None:
-    """Copy the primary to the secondary, and let both run as one.
+def copy(primary: Path, secondary: Path, channel: str) -> None:
+    """Copy the primary to the secondary; both stand still then, until `enter_colo`.
 
-    `primary` and `secondary` are QMP sockets, `channel` is where the secondary listens. Between copy and COLO both
-    stand still until the daemons are `armed`: no octet of a replica is sent unwatched. Raises PeerError.
+    `primary` and `secondary` are QMP sockets, `channel` is where the secondary listens. Raises PeerError.
     """
     capabilities = [{"capability": name, "state": True} for name in _CAPABILITIES]
     for socket in (secondary, primary):
@@ -34,7 +33,10 @@ def begin_colo(primary: Path, secondary: Path, channel: str, armed: Callable[[],
     execute(primary, "migrate-set-parameters", _PARAMETERS)
     execute(primary, "migrate", {"uri": channel})
     _wait_for(lambda: _migration(primary) == "pre-switchover", "the primary's state is copied")
-    _wait_for(armed, "both daemons hold what the replicas send")
+
+
+def enter_colo(primary: Path, secondary: Path) -> None:
+    """Let both run as one, now that somebody watches them."""
     execute(primary, "migrate-continue", {"state": "pre-switchover"})
     _wait_for(lambda: all(_is_in_colo(socket) for socket in (primary, secondary)), "both replicas are in COLO")
 

@@ -1,10 +1,13 @@
-"""The two virtual machines of the lab: started, and brought into COLO under the eyes of the daemons."""
+"""The two virtual machines of the lab: made alike while both stand still, and let run under the eyes of the daemons.
+
+Nothing leaves a replica unwatched: between the copy and COLO lies the start of the daemons.
+"""
 
 from __future__ import annotations
 
 import time
 
-from colo_bridge.errors import KernelError
+from colo_bridge.errors import InternalError, KernelError
 from colo_bridge.lab import daemon, execute, process
 from colo_bridge.lab.guests import accelerator, operator, parts
 from colo_bridge.lab.guests.machine import Machine
@@ -20,12 +23,22 @@ _ARMED = ("unsynchronised", "protected", "standby")
 
 
 def start(shape: Shape) -> None:
-    """Boot the primary, and give its state to the secondary once every daemon is armed; both are in COLO then."""
+    """Boot the primary and copy it to the secondary; both stand still then."""
     machines = _machines(shape)
-    primary, secondary = (machines[role] for role in GUESTS)
-    _wait_until_serving(primary, launch(shape, primary))
-    launch(shape, secondary, _CHANNEL)
-    operator.begin_colo(primary.operators_socket, secondary.operators_socket, _CHANNEL, lambda: _armed(shape))
+    primary, secondary = (machines[guest] for guest in GUESTS)
+    _wait_until_serving(primary, _launch(shape, primary))
+    _launch(shape, secondary, _CHANNEL)
+    operator.copy(primary.role.operators_socket, secondary.role.operators_socket, _CHANNEL)
+
+
+def enter_colo(shape: Shape) -> None:
+    """Let both run, once no daemon would let anything of theirs pass unwatched."""
+    deadline = time.monotonic() + daemon.READY_SECONDS
+    while not all(daemon.state_of(host) in _ARMED for host in shape.hosts):
+        if time.monotonic() > deadline:
+            raise InternalError(f"a daemon does not protect its guest after {daemon.READY_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)
+    operator.enter_colo(*(guest.operators_socket for guest in GUESTS))
 
 
 def _machines(shape: Shape) -> dict[Role, Machine]:
@@ -34,7 +47,7 @@ def _machines(shape: Shape) -> dict[Role, Machine]:
     return {guest: Machine(made_of, runs_on, guest, port.device) for guest, port in shape.guest_ports.items()}
 
 
-def launch(shape: Shape, machine: Machine, incoming: str | None = None) -> ProcessId:
+def _launch(shape: Shape, machine: Machine, incoming: str | None = None) -> ProcessId:
     """Start one on the host that its port is on."""
     return execute.detach(shape.guest_ports[machine.role].role, machine.command(incoming))
 
@@ -44,7 +57,3 @@ def _wait_until_serving(machine: Machine, started: ProcessId) -> None:
     while not machine.is_ready():
         if process.wait_ended(started, POLL_SECONDS) or time.monotonic() > deadline:
             raise KernelError(f"the {machine.role}'s virtual machine does not boot", f"see {machine.console}")
-
-
-def _armed(shape: Shape) -> bool:
-    return all(daemon.state_of(host) in _ARMED for host in shape.hosts)
