@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from colo_bridge.checkpoint.replica import News
 from colo_bridge.compare.observer import Observer
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
@@ -34,9 +35,12 @@ Path = TypeVar("Path", bound=PrimarySide)
 class Comparing(Life[Nic], Generic[Nic, Path]):
     """Base of the daemons with a comparator; `_paths` has one member for each NIC."""
 
-    def __init__(self, config: Config, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self, config: Config, verbs: Mapping[str, Verb], of_hypervisor: Callable[[News], None] | None = None
+    ) -> None:
+        """`of_hypervisor`: the replicas are on two hosts, and this hears what the hypervisor of the one here does."""
         self._rules = PassthroughRules(config.passthrough)
-        self._checkpoints = Checkpoints(config)
+        self._checkpoints = Checkpoints(config, of_hypervisor)
         super().__init__(config, {"checkpoint": self._checkpoints.on_request, **self._rules.verbs(), **verbs})
         self._observes = config.compare.mode == "observe"
         self._divergences = Divergences(config, self._checkpoints.request)

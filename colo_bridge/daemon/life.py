@@ -70,6 +70,11 @@ class Life(ABC, Generic[Nic]):
     def status(self) -> dict[str, object]:
         """What `colo-bridge status` shows; all counters are since the start."""
 
+    @property
+    def stays_closed(self) -> bool:
+        """Whether nothing may leave the guest, even if the daemon is stopped."""
+        return False
+
     def _summary(self) -> str:
         """For the log, and for the service manager."""
         return self.state
