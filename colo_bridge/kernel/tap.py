@@ -19,6 +19,8 @@ from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
 from colo_bridge.kernel import links
 
 VNET_HEADER_BYTES = 12
+LARGEST_MTU = 65_521
+"""Of a TAP (65,535 less an Ethernet header)."""
 
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
