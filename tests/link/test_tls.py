@@ -14,9 +14,11 @@ from colo_bridge.link import address, pki
 from colo_bridge.link.certificates import names_of
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Timing
+from colo_bridge.link.protocol.messages import Barrier, encode
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.link.tls import CLIENT, SERVER, Credentials
-from tests.link.ends import linked, packet, running, until
+from tests.link.ends import PausingOwner, linked, packet, running, until
+from tests.link.sides import PRIMARY
 
 HOSTS = [["host-a", "127.0.0.1", "::1"], ["host-b"]]
 
@@ -64,6 +66,30 @@ def test_both_know_each_other_and_packets_travel(made):
                 ]
             stream = ends.client._session.streams["control"]._socket
             assert stream.version() == "TLSv1.3"
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_pause_holds_though_tls_has_read_more_already(made):
+    """Barriers come in the midst of records, and what OpenSSL has in its hands wakes nobody."""
+    settings, barriers = LinkSettings(("net0",)), range(1, 20)
+
+    async def main():
+        async with running(settings=settings, server=server(made / "ours"), client=client(made / "ours")) as ends:
+            owner = ends.server._owner = PausingOwner(PRIMARY)
+            owner.link = ends.server
+            await until(ends.up)
+            stream, wanted = ends.client._session.streams["net0"], []
+            for number in barriers:
+                contents = [bytes([number]) * (1 + 997 * n % 3_000) for n in range(30)]
+                assert all(ends.client.put("net0", packet(each)) for each in contents)
+                stream.outgoing.add(encode(Barrier(number)))
+                wanted += [*(("net0", each) for each in contents), ("net0", number)]
+            stream.flush()
+            for number in barriers:
+                await until(lambda number=number: owner.told[-1:] == [("net0", number)])
+                ends.server.resume("net0")
+            assert owner.told == wanted
 
     uvloop.run(asyncio.wait_for(main(), 60))
 
