@@ -105,7 +105,7 @@ def test_modules_are_short_and_say_what_they_are(path):
 
 
 def test_there_are_pure_modules_to_look_at():
-    assert {package_of(path) for path in MODULES if is_pure(path)} >= {"wire", "checkpoint", "link"}
+    assert {package_of(path) for path in MODULES if is_pure(path)} >= {"wire", "checkpoint", "membership", "link"}
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *(ROOT / "tests/systemd").glob("*")], ids=name_of)

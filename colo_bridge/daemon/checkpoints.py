@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
+from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
 
@@ -40,10 +41,12 @@ class Replicas(Protocol):
 class Checkpoints:
     """One coordinator with the provider that the configuration names; without one nothing is asked for."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, of_hypervisor: Callable[[News], None] | None = None) -> None:
+        """`of_hypervisor`: the other replica is elsewhere, and this hears first what the hypervisor here does."""
         self._config = config.checkpoint
         self._name = "none" if config.compare.mode == "observe" else config.checkpoint.provider
-        self._qmp = QmpProvider(config.checkpoint, self) if self._name == "qmp" else None
+        self._is_told_when = of_hypervisor is not None
+        self._qmp = QmpProvider(config.checkpoint, self, of_hypervisor) if self._name == "qmp" else None
         self._provider = self._qmp or CommandProvider(config.guest, config.checkpoint)
         self._coordinator = Coordinator(_policy(config, self._name), time.monotonic())
         self._driver = Driver(self._coordinator, self._provider, self._ended)
@@ -77,6 +80,16 @@ class Checkpoints:
         began = time.monotonic()
         outcome = await self._driver.checkpoint(OPERATOR)
         return {"outcome": outcome.value, "epoch": self.epoch, "seconds": time.monotonic() - began}
+
+    def fence(self, answered: Callable[[], None]) -> None:
+        """Call this once everything that the hypervisor has said until now was told."""
+        if self._qmp is not None:
+            self._qmp.fence(answered)
+
+    def go_on_alone(self) -> None:
+        """There is no secondary any more: the hypervisor must not wait for one."""
+        if self._qmp is not None:
+            self._qmp.lost_heartbeat()
 
     def step(self) -> None:
         """Do what is due."""
@@ -118,7 +131,9 @@ class Checkpoints:
         self.goes_on()
 
     def wanted(self, reason: str) -> None:
-        self._driver.request(reason)
+        # With two hosts the epochs know when it would be of use.
+        if not self._is_told_when:
+            self.request(reason, {})
 
     def _ended(self, outcome: Outcome) -> None:
         if outcome is not Outcome.DONE:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from colo_bridge.checkpoint.replica import News
 from colo_bridge.compare.observer import Observer
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
@@ -34,9 +35,12 @@ Path = TypeVar("Path", bound=PrimarySide)
 class Comparing(Life[Nic], Generic[Nic, Path]):
     """Base of the daemons with a comparator; `_paths` has one member for each NIC."""
 
-    def __init__(self, config: Config, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self, config: Config, verbs: Mapping[str, Verb], of_hypervisor: Callable[[News], None] | None = None
+    ) -> None:
+        """`of_hypervisor`: the replicas are on two hosts, and this hears what the hypervisor of the one here does."""
         self._rules = PassthroughRules(config.passthrough)
-        self._checkpoints = Checkpoints(config)
+        self._checkpoints = Checkpoints(config, of_hypervisor)
         super().__init__(config, {"checkpoint": self._checkpoints.on_request, **self._rules.verbs(), **verbs})
         self._observes = config.compare.mode == "observe"
         self._divergences = Divergences(config, self._checkpoints.request)
@@ -63,6 +67,16 @@ class Comparing(Life[Nic], Generic[Nic, Path]):
             path.age(now)
         for sentence in self._limits.reached(self._compared()):
             log.warning("%s; see [limits]", sentence)
+
+    def _prepare_reload(self, config: Config) -> Callable[[], None]:
+        self._rules.merged(config.passthrough)
+        rest = super()._prepare_reload(config)
+
+        def take_over() -> None:
+            self._rules.reload(config.passthrough)
+            rest()
+
+        return take_over
 
     async def _end(self) -> None:
         await self._checkpoints.close()

@@ -9,13 +9,16 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from colo_bridge.config import Config
+from colo_bridge.config import Config, load
 from colo_bridge.daemon.control import ControlServer, Verb
-from colo_bridge.daemon.ending import STOP_SIGNALS, end_by_callback, first_end
+from colo_bridge.daemon.ending import HANDLED_SIGNALS, RELOAD_SIGNAL, STOP_SIGNALS, end_by_callback, first_end
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
+from colo_bridge.daemon.reload import changed_keys
+from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.kernel.boundary import Protection
 
 log = logging.getLogger(__name__)
@@ -27,8 +30,12 @@ Nic = TypeVar("Nic", bound=Protection)
 class Life(ABC, Generic[Nic]):
     """Base of the daemons: control socket, guard, watchdog, signals, and the order of beginning and end."""
 
+    file: Path | None = None
+    """Where the configuration came from, for `reload`."""
+
     def __init__(self, config: Config, verbs: Mapping[str, Verb]) -> None:
-        self.control = ControlServer(config.control_socket, {"status": lambda _: self.status(), **verbs})
+        verbs = {"status": lambda _: self.status(), "reload": lambda _: {"changed": self.reload()}, **verbs}
+        self.control = ControlServer(config.control_socket, verbs, uids=config.control.uids)
         self._config = config
         self._notifier = Notifier()
         self._began = time.monotonic()
@@ -63,6 +70,11 @@ class Life(ABC, Generic[Nic]):
     def status(self) -> dict[str, object]:
         """What `colo-bridge status` shows; all counters are since the start."""
 
+    @property
+    def stays_closed(self) -> bool:
+        """Whether nothing may leave the guest, even if the daemon is stopped."""
+        return False
+
     def _summary(self) -> str:
         """For the log, and for the service manager."""
         return self.state
@@ -77,7 +89,8 @@ class Life(ABC, Generic[Nic]):
         stopped = asyncio.Event()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, stopped.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        loop.add_signal_handler(RELOAD_SIGNAL, self._on_reload_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         failed: asyncio.Future[None] = loop.create_future()
         loop.set_exception_handler(functools.partial(end_by_callback, failed))
         await self.control.start()
@@ -88,7 +101,7 @@ class Life(ABC, Generic[Nic]):
         try:
             await first_end(stopped, [*helpers, failed])
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
             self._notifier.stopping()
             for helper in (*helpers, failed):
                 helper.cancel()
@@ -104,6 +117,33 @@ class Life(ABC, Generic[Nic]):
             self._notifier.watchdog()
             self._notifier.status(self._summary())
             await asyncio.sleep(min(interval, 10.0))
+
+    # A changed configuration.
+
+    def reload(self) -> list[str]:
+        """Take over what has changed in the file; the names of those keys. OperatorError: nothing is taken over."""
+        if self.file is None:
+            raise OperatorError("this daemon has no configuration file")
+        config = load(self.file)
+        changed = changed_keys(self._config, config)
+        self._prepare_reload(config)()
+        log.info("%s was read again: %s", self.file, ", ".join(changed) or "no key has changed")
+        return changed
+
+    def _prepare_reload(self, config: Config) -> Callable[[], None]:
+        """Look whether a changed configuration can be taken over; what is returned does it, and can't fail."""
+
+        def take_over() -> None:
+            self._config = config
+            self.control.admit(config.control.uids)
+
+        return take_over
+
+    def _on_reload_signal(self) -> None:
+        try:
+            self.reload()
+        except ColoBridgeError as error:
+            log.error("%s", error)
 
     # What the guard knows.
 

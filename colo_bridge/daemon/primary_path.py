@@ -11,6 +11,7 @@ from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.primary_side import READS, PrimarySide, Reporter, exhaust
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.tap import Tap
+from colo_bridge.membership.actions import Traffic
 from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import MalformedPacket
@@ -66,7 +67,7 @@ class PrimaryPath(PrimarySide):
 
     def from_secondary(self, buffer: bytearray, frames: Sequence[Frame]) -> None:
         """What the secondary sent, in the primary's numbers; `frames` are indexes into `buffer`."""
-        if not self.accepts:
+        if not self.accepts or self.traffic is not Traffic.COMPARE:
             self.stale_packets += len(frames)
             return
         comparator, now = self.comparator, time.monotonic()
@@ -88,7 +89,12 @@ class PrimaryPath(PrimarySide):
         exhaust(self._discard_mirrored)
 
     def checkpoint_done(self, synchronised: bool) -> None:
-        """Release what is held."""
+        """Release what is held.
+
+        Unless both stood still (`synchronised`), everything that the primary has sent up to now is of before.
+        """
+        if not synchronised:
+            exhaust(self.on_primary)
         self.comparator.checkpoint_done(synchronised)
         self._carry_out()
 

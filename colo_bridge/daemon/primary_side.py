@@ -15,7 +15,7 @@ from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.kernel.nfqueue import PacketQueue
-from colo_bridge.membership.traffic import Traffic
+from colo_bridge.membership.actions import Traffic
 from colo_bridge.wire.frame import cut_short, parse_ip
 from colo_bridge.wire.packet import MalformedPacket
 

@@ -23,6 +23,7 @@ from colo_bridge.daemon.primary_side import READS, exhaust
 from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM, SecondarySide
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
+from colo_bridge.wire.announcement import announcements
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Parsed
 
@@ -127,10 +128,12 @@ class SecondaryPath:
                 send(view[:end])
         return True
 
-    def send_live(self, frame: bytes) -> None:
-        """A frame of our own, for the guest's link."""
+    def announce(self) -> None:
+        """Tell the guest's link where the guest is now."""
         if self._uplink is not None:
-            self._uplink.send(bytes(VNET_HEADER_BYTES) + frame)
+            for hardware, address in self.rewriter.addresses():
+                for frame in announcements(hardware, address):
+                    self._uplink.send(bytes(VNET_HEADER_BYTES) + frame)
 
     # Where packets go.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from colo_bridge.config import Config
 from colo_bridge.daemon.comparing import Comparing
+from colo_bridge.daemon.control import GROUP_VERBS, refusing
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.life import Work
 from colo_bridge.daemon.outlet import Outlet
@@ -21,7 +22,7 @@ class Service(Comparing[NicProtection, DataPath]):
     """Everything between the kernel boundary and the operator."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config, {})
+        super().__init__(config, refusing(GROUP_VERBS, "both replicas of this guest are on this host"))
 
     def _data_path(self, protection: NicProtection) -> DataPath:
         forward = protection.forward

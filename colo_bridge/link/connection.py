@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from colo_bridge.errors import PeerError
 from colo_bridge.link.address import Resolved
-from colo_bridge.link.protocol.messages import Goodbye, encode, printable
+from colo_bridge.link.protocol.messages import Goodbye, encode
 from colo_bridge.link.tls import Credentials
 
 
@@ -49,7 +49,7 @@ def _check(connection: ssl.SSLSocket, credentials: Credentials) -> None:
     except PeerError as error:
         # The other side is certified, so it may know why.
         with contextlib.suppress(OSError):
-            connection.send(encode(Goodbye(printable(str(error)))))
+            connection.send(encode(Goodbye(str(error))))
         raise
 
 

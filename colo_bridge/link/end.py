@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import asdict, replace
 
 from colo_bridge.errors import ColoBridgeError, PeerError
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.conversation import CONTROL
 from colo_bridge.link.protocol.messages import Hello, Message
-from colo_bridge.link.session import LinkCounters, LinkOwner, LinkSettings, Session
+from colo_bridge.link.session import Contact, LinkCounters, LinkOwner, LinkSettings, Session
 from colo_bridge.link.stream import Stream
 from colo_bridge.link.tls import Credentials, describe
 from colo_bridge.wire.framing import Frame
@@ -25,6 +26,7 @@ class LinkEnd:
 
     def __init__(self, settings: LinkSettings, owner: LinkOwner, credentials: Credentials | None) -> None:
         self.counters = LinkCounters()
+        """Of the sessions that are over; `statistics` has the present one's too."""
         self.credentials = credentials
         """None: without TLS."""
         self._settings = settings
@@ -33,6 +35,7 @@ class LinkEnd:
         self._session: Session | None = None
         self._streams: dict[Stream, Session | None] = {}
         self._complaint = ""
+        self._contact = Contact()
         self._timer: asyncio.TimerHandle | None = None
 
     # What the daemon calls.
@@ -40,6 +43,30 @@ class LinkEnd:
     @property
     def up(self) -> bool:
         return self._session is not None and self._session.up
+
+    @property
+    def peer(self) -> Hello | None:
+        """The other side, while the link is up."""
+        return self._session.peer if self._session is not None and self._session.up else None
+
+    @property
+    def since(self) -> float | None:
+        """When the link came up or went down last, in seconds of the monotonic clock; None: it never was up."""
+        return self._contact.since
+
+    @property
+    def heard(self) -> float | None:
+        """When anything was last heard of the other side, by the same clock, in whichever session."""
+        return self._contact.heard if self._session is None else self._session.heard
+
+    def statistics(self) -> dict[str, int]:
+        """All counters as they are now, and the bytes that wait to be sent."""
+        counters, queued = replace(self.counters), 0
+        session = self._session
+        if session is not None and not session.ended.done():
+            session.count(counters)
+            queued = sum(stream.outgoing.queued_bytes for stream in session.streams.values())
+        return {**asdict(counters), "queued_bytes": queued}
 
     def put(self, nic: str, packet: Buffer | memoryview) -> bool:
         """Queue a copy of a packet, its virtio-net header in front; False: lost, the link is down or its queue full."""
@@ -64,6 +91,26 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.barrier(epoch)
 
+    def pause(self, nic: str) -> None:
+        """Hand over nothing more of this NIC's stream until `resume`, or until the next session.
+
+        From within `link_packets` and `link_barrier`, what came behind waits too. The other side can send no more once
+        the kernel's buffers are full, and finds its queue `full`; heartbeats go on, on the control stream.
+        """
+        if self._session is not None and self._session.up:
+            self._session.pause(nic)
+
+    def resume(self, nic: str) -> None:
+        """Go on, soon: nothing is handed over from within this."""
+        if self._session is not None and self._session.up:
+            self._session.resume(nic)
+
+    def reload(self) -> None:
+        """Show and accept for new connections what TLS's files hold now; raises OperatorError and changes nothing."""
+        if self.credentials is not None:
+            self.credentials.reload()
+            log.info("the link %s has read its certificates anew", self._where)
+
     def disconnect(self, reason: str) -> None:
         """End the session; the other side is told why."""
         if self._session is not None:
@@ -72,7 +119,7 @@ class LinkEnd:
     # Life.
 
     def _new(self, name: str) -> Session:
-        return Session(name, self._settings, self._owner, self.counters, self._complain)
+        return Session(name, self._settings, self._owner, self.counters, self._contact, self._complain)
 
     def _tick(self) -> None:
         interval = self._settings.timing.interval / _TICKS_PER_INTERVAL

@@ -1,1 +1,1 @@
-"""Who is there, and who may speak: events and times in, actions out."""
+"""Who is there, and which of the two sides may speak to the clients; events and times in, actions out."""

@@ -12,6 +12,7 @@ from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import (
     Acknowledgment,
     Barrier,
+    CheckpointRequest,
     Failover,
     Goodbye,
     Heartbeat,
@@ -195,6 +196,22 @@ def test_we_send_nothing_but_barriers_and_packets_on_a_nics_stream():
 def test_nothing_is_accepted_that_did_not_greet():
     with pytest.raises(InternalError):
         listening().accept(PRIMARY, 0.0)
+
+
+def test_the_secondary_requests_checkpoints_and_the_primary_does_not():
+    listens, dials = greeted()
+    request = CheckpointRequest("a pause was missed")
+    assert feed(listens, dials.send(request, 0.0)) == [Arrived(request)]
+    with pytest.raises(InternalError):
+        listens.send(request, 0.0)
+    assert "a CheckpointRequest came where it does not belong" in str(ending(feed(dials, encode(request))).error)
+
+
+@pytest.mark.parametrize("message", [Failover("it is gone"), Statistics({"held_packets": 3})])
+def test_these_both_sides_send_at_any_time(message):
+    listens, dials = greeted()
+    assert feed(listens, dials.send(message, 0.0)) == [Arrived(message)]
+    assert feed(dials, listens.send(message, 0.0)) == [Arrived(message)]
 
 
 # Heartbeats and the end.

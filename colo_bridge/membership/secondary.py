@@ -1,0 +1,211 @@
+"""The secondary's side: is there a primary, and may this side become the service if there is none?
+
+    state              event                       next                 told
+    -----------------  --------------------------  -------------------  -----------------
+    ALONE, ASKING      primary_joined              UNSYNCHRONISED       GiveBack (1)
+    UNSYNCHRONISED     synchronised                STANDBY              GiveBack
+    STANDBY            synchronised(False)         UNSYNCHRONISED       -
+    UNSYNCHRONISED,    primary_lost                ALONE                -
+    STANDBY
+    ALONE              tick, `primary_timeout`     ASKING (2)           AskArbiter
+                       after the loss
+    ALONE              failover                    ASKING               AskArbiter
+    ASKING             arbiter_answered            LIVE, if won,        GoLive
+                                                   or ALONE
+    any but LIVE       failover with `fenced`      LIVE                 GoLive, AskArbiter (3)
+
+(1) Of what is won after that.
+(2) Where the policy says so, and clients would lose nothing.
+(3) For the record: the other side must not win it later.
+
+1. LIVE is final, and needs an arbiter that was won or an operator who says that the primary is off.
+2. Clients may have seen what this side does not know of, and an operator must accept that, if the replicas were not
+   synchronised, or the primary had said that it goes on alone, or it may have done so since: `secondary_timeout` after
+   it last heard this side.  Where the arbiter is asked, its answer tells the last of these.
+3. While the primary is connected only an operator's `fenced` counts.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from colo_bridge.errors import OperatorError
+from colo_bridge.membership.actions import Action, Claim, Entered, GoLive, Refused
+from colo_bridge.membership.question import Question
+
+
+class SecondaryState(enum.Enum):
+    ALONE = "alone"
+    UNSYNCHRONISED = "unsynchronised"
+    STANDBY = "standby"
+    """Ready to take over."""
+    ASKING = "asking"
+    """The arbiter."""
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryPolicy:
+    primary_timeout: float
+    """Seconds after the loss of the primary when the arbiter is asked, if that is `automatic`."""
+    automatic: bool
+    arbiter: bool
+    """Somebody else decides between the two sides."""
+    retry: float = 5.0
+    """Seconds between an answer of the arbiter and the next question."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryCounters:
+    primary_losses: int
+    """Times that a primary was lost."""
+    failovers_refused: int
+    """To operators, for a reason that they were told."""
+    arbiter_asked: int
+    arbiter_refused: int
+    """Answers that were no, or no answer in time."""
+
+
+class SecondaryMembership:
+    """See the table above."""
+
+    def __init__(self, policy: SecondaryPolicy, now: float, *, live: bool = False) -> None:
+        """`live`: as it was when the daemon ended."""
+        self.policy = policy
+        self.state = SecondaryState.LIVE if live else SecondaryState.ALONE
+        self.since = now
+        self.reason = "it had gone live before the daemon began" if live else "no primary has been heard yet"
+        self._question = Question(Claim.FAILOVER, policy.arbiter, policy.retry)
+        self._losses = self._failovers_refused = 0
+        self._is_connected = self._is_synchronised = self._primary_is_solo = False
+        self._secondary_timeout = self._heard = 0.0
+        self._lost_at: float | None = None
+
+    @property
+    def counters(self) -> SecondaryCounters:
+        return SecondaryCounters(self._losses, self._failovers_refused, self._question.asked, self._question.refused)
+
+    def risks(self, now: float, *, fenced: bool = True) -> list[str]:
+        """Why clients may have seen what this side does not know of; `fenced`: the arbiter is not asked."""
+        risks = []
+        if not self._is_synchronised:
+            risks.append("the replicas were not synchronised")
+        if self._primary_is_solo:
+            risks.append("the primary had said that it goes on alone")
+        unheard = now - self._heard
+        if fenced and self._is_synchronised and unheard >= self._secondary_timeout:
+            risks.append(
+                f"the primary may have gone on alone: it holds packets for {self._secondary_timeout:g} s,"
+                f" and heard this side {unheard:.1f} s ago"
+            )
+        return risks
+
+    # The primary.
+
+    def primary_joined(self, secondary_timeout: float, now: float) -> list[Action]:
+        """The link is up; the primary announced for how long it holds packets once it is lost."""
+        self._secondary_timeout = secondary_timeout
+        self._heard = now
+        self._is_connected = True
+        self._is_synchronised = self._primary_is_solo = False
+        if self.state is SecondaryState.LIVE:
+            return []
+        return self._enter(
+            SecondaryState.UNSYNCHRONISED, "the primary is there, and the replicas are not synchronised yet", now
+        )
+
+    def primary_heard(self, at: float) -> None:
+        """What this side sent at `at`, by its own clock, the primary has heard: it did not count as lost before."""
+        self._heard = max(self._heard, at)
+
+    def synchronised(self, is_so: bool, now: float) -> list[Action]:
+        """Whether what leaves the primary is compared with what this side sends: by the primary's own word."""
+        if not self._is_connected or self.state is SecondaryState.LIVE or is_so is self._is_synchronised:
+            return []
+        self._is_synchronised = is_so
+        if not is_so:
+            return self._enter(SecondaryState.UNSYNCHRONISED, "the replicas are no longer synchronised", now)
+        entered = self._enter(SecondaryState.STANDBY, "ready to take over", now)
+        return [*entered, *self._question.give_back(self.reason)]
+
+    def primary_is_solo(self, is_so: bool, _now: float) -> list[Action]:
+        """What the primary says of itself."""
+        if self._is_connected:
+            self._primary_is_solo = is_so
+        return []
+
+    def primary_lost(self, why: str, now: float) -> list[Action]:
+        """The link is down, or the replicas are no longer in COLO, or the primary's guest is gone."""
+        if not self._is_connected:
+            return []
+        self._is_connected = False
+        self._lost_at = now
+        self._losses += 1
+        if self.state is SecondaryState.LIVE:
+            return []
+        return self._enter(SecondaryState.ALONE, f"the primary is lost: {why}", now)
+
+    # Time, and the arbiter.
+
+    def tick(self, now: float) -> list[Action]:
+        """To be called several times a second."""
+        if self.state is not SecondaryState.ALONE or not self.policy.automatic or self._lost_at is None:
+            return []
+        is_due = now >= self._lost_at + self.policy.primary_timeout and self._question.is_due(now)
+        return self._ask(self.reason, now) if is_due and not self.risks(now, fenced=False) else []
+
+    def arbiter_answered(self, won: bool, now: float) -> list[Action]:
+        self._question.answered(won, now)
+        if self.state is SecondaryState.LIVE:
+            return []
+        if self.state is not SecondaryState.ASKING:
+            return self._question.give_back("nobody wants to go live any more")
+        if won:
+            return self._go_live(f"the arbiter allowed it: {self.reason}", now)
+        return [Refused(Claim.FAILOVER), *self._enter(SecondaryState.ALONE, f"the arbiter refused: {self.reason}", now)]
+
+    def _ask(self, reason: str, now: float) -> list[Action]:
+        return [*self._enter(SecondaryState.ASKING, reason, now), *self._question.ask(reason)]
+
+    # The operator.
+
+    def failover(self, *, fenced: bool, accept_loss: bool, now: float) -> list[Action]:
+        """Go live; `fenced`: the operator says that the primary is off, and will stay so.  Raises OperatorError."""
+        if self.state is SecondaryState.LIVE:
+            return []
+        try:
+            self._refuse(fenced, accept_loss, now)
+        except OperatorError:
+            self._failovers_refused += 1
+            raise
+        if not fenced:
+            return self._ask("an operator said so", now)
+        return [*self._go_live("an operator says that the primary is off", now), *self._question.ask(self.reason)]
+
+    def _refuse(self, fenced: bool, accept_loss: bool, now: float) -> None:
+        if self._is_connected and not fenced:
+            raise OperatorError(
+                "the primary is connected", "if it is to be off all the same, see to that and then give --fenced"
+            )
+        if not fenced and not self._question.exists:
+            raise OperatorError(
+                "no arbiter is configured that could say whether the primary is off", "see to that, then give --fenced"
+            )
+        risks = self.risks(now, fenced=fenced)
+        if risks and not accept_loss:
+            raise OperatorError(
+                f"clients may have seen what this side does not know of: {'; '.join(risks)}",
+                "--accept-loss goes on all the same",
+            )
+
+    # States.
+
+    def _go_live(self, reason: str, now: float) -> list[Action]:
+        return [*self._enter(SecondaryState.LIVE, reason, now), GoLive(reason)]
+
+    def _enter(self, state: SecondaryState, reason: str, now: float) -> list[Action]:
+        if state is not self.state:
+            self.since = now
+        self.state, self.reason = state, reason
+        return [Entered(state.value, reason)]
