@@ -124,6 +124,8 @@ def _protect(options: Options) -> None:
         pair.start(options.shape)
     started = [(host, daemon.start(host)) for host in hosts]
     if options.guests is Guests.QEMU:
+        for _, process_id in started:
+            pair.put_first(process_id)
         pair.enter_colo(options.shape)
     for host, process_id in started:
         daemon.wait_ready(host, process_id)
