@@ -30,7 +30,7 @@ class _Events(EventListener):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: asyncio.Queue[Message] = asyncio.Queue()
+        self.queue: asyncio.Queue[Message | Callable[[], None]] = asyncio.Queue()
 
     def accept(self, event: Message) -> bool:
         if event["event"] in ("STOP", "RESUME", "COLO_EXIT"):
@@ -47,6 +47,8 @@ class Monitor:
         self._replica = replica
         self._told = told
         self._client: QMPClient | None = None
+        self._events: _Events | None = None
+        self._fencing: set[asyncio.Task[None]] = set()
         self._was_refused = False
 
     async def run(self) -> None:
@@ -75,6 +77,18 @@ class Monitor:
         except QMPError as error:
             raise PeerError(f"the connection to the {self._name}'s QEMU is lost") from error
 
+    def fence(self, answered: Callable[[], None]) -> None:
+        """Call this once everything that QEMU has said until now was told; never, if the connection is lost first."""
+        task = asyncio.create_task(self._fence(answered, self._events))
+        self._fencing.add(task)
+        task.add_done_callback(self._fencing.discard)
+
+    async def _fence(self, answered: Callable[[], None], events: _Events | None) -> None:
+        with contextlib.suppress(PeerError):
+            await self._status()
+            if events is not None and events is self._events:
+                events.queue.put_nowait(answered)
+
     # One connection.
 
     async def _follow(self) -> None:
@@ -83,11 +97,11 @@ class Monitor:
         with client.listen(events):
             try:
                 await self._connect(client)
-                self._client = client
+                self._client, self._events = client, events
                 await self._greet()
                 await self._look_at(events, client)
             finally:
-                self._client = None
+                self._client = self._events = None
                 with contextlib.suppress(QMPError, OSError, EOFError, ValueError):
                     await client.disconnect()
 
@@ -122,7 +136,11 @@ class Monitor:
 
     async def _handle_all(self, events: _Events) -> None:
         while True:
-            await self._handle(await events.queue.get())
+            event = await events.queue.get()
+            if callable(event):
+                event()
+            else:
+                await self._handle(event)
 
     async def _handle(self, event: Message) -> None:
         replica = self._replica

@@ -35,11 +35,12 @@ class QmpProvider:
     synchronises_state = True
 
     def __init__(
-        self, config: CheckpointConfig, listener: Listener, _told: Callable[[News], None] | None = None
+        self, config: CheckpointConfig, listener: Listener, told: Callable[[News], None] | None = None
     ) -> None:
         self._listener = listener
+        self._told = told if told is not None else lambda _: None
         self.primary, self.secondary = Replica(), Replica()
-        self._primary = Monitor("primary", config.qmp_primary, self.primary, self._of_primary)
+        self._primary = Monitor("primary", config.qmp or config.qmp_primary, self.primary, self._of_primary)
         self._secondary = Monitor("secondary", config.qmp_secondary, self.secondary, self._of_secondary)
         self._follows_secondary = bool(config.qmp_secondary)
         self._changed = asyncio.Event()
@@ -55,10 +56,19 @@ class QmpProvider:
         return phases | ({"secondary": self.secondary.phase.value} if self._follows_secondary else {})
 
     def fence(self, answered: Callable[[], None]) -> None:
-        answered()
+        """Call this once everything that the primary's QEMU has said until now was told."""
+        self._primary.fence(answered)
 
     def lost_heartbeat(self) -> None:
-        """Nothing."""
+        """The primary goes on alone: its QEMU must not wait for the secondary any more."""
+        if self.primary.phase in (*STANDING, Phase.EXITED):
+            self._ending = asyncio.create_task(self._end_colo())
+
+    async def _end_colo(self) -> None:
+        try:
+            await self._primary.execute("x-colo-lost-heartbeat")
+        except PeerError as error:
+            log.error("%s", error)
 
     async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
@@ -102,6 +112,11 @@ class QmpProvider:
         match news:
             case News.STOPPED:
                 listener.stopped(primary=True)
+                self._told(news)
+                return
+            case _:
+                self._told(news)
+        match news:
             case News.PAUSED:
                 listener.paused()
             case News.RESUMED:
