@@ -11,6 +11,7 @@ from typing import Any
 
 from colo_bridge.lab import daemon, lifecycle, workload
 from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS
+from colo_bridge.lab.options import Options
 from tests.lab.disturbance import busy_cores, lossy_mirror
 
 _SINGLE = 200_000_000
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         text = "ROUNDS (30; 0: none) GETs and PUTs of 200 MB, then 50 connections, at last with busy cores and losses"
         print(f"usage: soak-lab [ROUNDS]   {text}", file=sys.stderr)
         return 2
-    with lifecycle.running(lifecycle.Options()):
+    with lifecycle.running(Options()):
         workload.start_service()
         rounds = int(arguments[0]) if arguments else 30
         results = [run(line) for line in series(rounds) if line.repetitions]

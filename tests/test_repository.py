@@ -19,7 +19,9 @@ LONGEST = 400
 # Who may import whom: itself and whatever has a lower rank.
 RANKS = {
     "errors": 0,
-    "config": 1,
+    "config_sections": 0,
+    "config_link": 1,
+    "config": 2,
     "wire": 2,
     "compare": 3,
     "rewrite": 3,

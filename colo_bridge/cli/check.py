@@ -22,5 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def check(options: argparse.Namespace) -> int:
     config = load(options.file)
+    if config.two_hosts:
+        print(f"# digest {config.digest()}: the same on both hosts")
     print(toml.dump(config.model_dump(exclude_none=True)), end="")
     return 0

@@ -15,10 +15,14 @@ def add_parser(subparsers: Subparsers) -> None:
         help="remove what a killed daemon left",
         description="Removes the rules, filters and settings that a killed daemon of this configuration left in the "
         "kernel, and nothing else. From then on the guest's traffic leaves unverified; the secondary's port stays "
-        "down.",
+        "down. Where only the secondary is on this host, its redirect is removed with --force alone.",
     )
     add_file(parser)
-    parser.add_argument("--force", action="store_true", help="also if something still answers on the control socket")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="also if something still answers on the control socket, and also the redirect of a secondary",
+    )
     parser.set_defaults(handler=cleanup)
 
 
@@ -29,6 +33,6 @@ def cleanup(options: argparse.Namespace) -> int:
         running.refuse_another(config)
     from colo_bridge.kernel import withdrawal
 
-    for line in withdrawal.cleanup(config) or [f"nothing of guest {config.guest} was left"]:
+    for line in withdrawal.cleanup(config, force=options.force) or [f"nothing of guest {config.guest} was left"]:
         print(line)
     return 0

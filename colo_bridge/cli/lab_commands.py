@@ -14,8 +14,10 @@ from typing import Any
 from pyroute2 import config as pyroute2_config
 
 from colo_bridge.errors import OperatorError
-from colo_bridge.lab import bench, demo, execute, files, lifecycle, records
-from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, GUESTS, Mode, Role
+from colo_bridge.lab import bench, demo, execute, failover, files, lifecycle, records
+from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, Mode, Role
+from colo_bridge.lab.options import Options
+from colo_bridge.lab.shape import Shape
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -33,8 +35,7 @@ def _down(_arguments: argparse.Namespace) -> int:
 
 def _exec(arguments: argparse.Namespace) -> int:
     command = _command(arguments.command)
-    execute.require_lab()
-    roles = GUESTS if arguments.where == "both" else (Role(arguments.where),)
+    roles = execute.where(arguments.where)
     if arguments.detach:
         for role in roles:
             print(execute.detach(role, command).pid)
@@ -47,7 +48,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     status = lifecycle.status()
     print(json.dumps(status) if arguments.json else "\n".join(_lines(status)))
-    return 0 if records.mode() else 1
+    return 0 if records.made() else 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -64,9 +65,27 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0 if all(run["correct"] for run in result["runs"]) else 1
 
 
-def _options(arguments: argparse.Namespace) -> lifecycle.Options:
-    mode = Mode.NATIVE if getattr(arguments, "native", False) else Mode.PROTECTED
-    return lifecycle.Options(mode, arguments.backend, tuple(arguments.settings))
+def _failover(arguments: argparse.Namespace) -> int:
+    _end_in_order()
+    plan = failover.Plan(arguments.megabytes * 1_000_000, arguments.rate * 1_000_000, arguments.rounds)
+    document = failover.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
+    print(json.dumps(document) if arguments.json else failover.table(document))
+    return 0 if document["ok"] else 1
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    own = {Role.HOST_A: tuple(arguments.settings_a), Role.HOST_B: tuple(arguments.settings_b)}
+    if arguments.shape is Shape.ONE_HOST and (arguments.no_tls or arguments.arbiter or any(own.values())):
+        raise OperatorError("this lab has one host", "--no-tls, --arbiter, --set-a and --set-b are for two")
+    return Options(
+        Mode.NATIVE if getattr(arguments, "native", False) else Mode.PROTECTED,
+        arguments.shape,
+        arguments.backend,
+        tuple(arguments.settings),
+        own,
+        tls=not arguments.no_tls,
+        arbiter=arguments.arbiter,
+    )
 
 
 def _command(words: Sequence[str]) -> list[str]:
@@ -104,4 +123,12 @@ def _end_in_order() -> None:
         signal.signal(number, leave)
 
 
-COMMANDS = {"up": _up, "down": _down, "exec": _exec, "status": _status, "demo": _demo, "bench": _bench}
+COMMANDS = {
+    "up": _up,
+    "down": _down,
+    "exec": _exec,
+    "status": _status,
+    "demo": _demo,
+    "bench": _bench,
+    "failover": _failover,
+}

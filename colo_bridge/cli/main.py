@@ -1,8 +1,7 @@
 """The command line: its parser, and how errors end a command.
 
 Exit statuses: 0 as wished; 1 something failed; 2 the command line, the
-configuration or the privileges are wrong; 3 (`status` only) not protected; 4 (`replay`
-only) not equal.
+configuration or the privileges are wrong; `status` and `replay` have more, see there.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from colo_bridge import __version__
-from colo_bridge.cli import check, checkpoint, cleanup, compare, lab, passthrough, pki, port, replay, run, status
+from colo_bridge.cli import check, checkpoint, cleanup, compare, group, lab, passthrough, pki, port, replay, run, status
 from colo_bridge.errors import ColoBridgeError
 
 Handler = Callable[[argparse.Namespace], int]
@@ -49,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (run, check, status, checkpoint, passthrough, port, cleanup, compare, replay, pki, lab):
-        group.add_parser(subparsers)
+    for module in (run, check, status, checkpoint, passthrough, group, port, cleanup, compare, replay, pki, lab):
+        module.add_parser(subparsers)
     return parser
 
 

@@ -30,4 +30,4 @@ def run(options: argparse.Namespace) -> int:
     # Late, because it loads everything that touches the kernel: `check` and --help do without.
     from colo_bridge.daemon import runner
 
-    return runner.run(config)
+    return runner.run(config, options.file.absolute())

@@ -11,7 +11,16 @@ from colo_bridge.cli.arguments import Subparsers, add_guest, control_socket
 from colo_bridge.daemon import client
 from colo_bridge.errors import OperatorError, PeerError
 
-EXIT_STATUSES = {"protected": 0, "not running": 1}
+EXIT_STATUSES = {
+    "protected": 0,
+    "standby": 0,
+    "not running": 1,
+    "solo": 4,
+    "drained": 4,
+    "live": 5,
+    "closed": 6,
+    "yielded": 6,
+}
 NOT_PROTECTED = 3
 
 
@@ -20,7 +29,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "status",
         help="show the state and the counters of a running guest",
         description="Asks the daemon of one guest how it fares. "
-        "Exit status: 0 protected, 3 running but not protected (observing, for example), 1 not running.",
+        "Exit status: 0 protected, or the standby of such a one; 1 not running; 3 running but not protected "
+        "(observing, for example); 4 solo or drained: everything leaves uncompared; 5 live: this secondary is the "
+        "service; 6 closed or yielded: nothing leaves.",
     )
     add_guest(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -161,6 +161,11 @@ class Comparator:
         """
         self._ledger.renew(synchronised)
 
+    def forget(self) -> None:
+        """Release what is held, and forget all connections: those that go on are ones whose opening was not seen."""
+        self._ledger.give_up_comparing()
+        self._table.clear()
+
     @property
     def latched(self) -> bool:
         """A checkpoint is asked for and not done yet."""

@@ -77,6 +77,7 @@ class Counters:
     released_packets: int = 0
     released_bytes: int = 0
     released_by_checkpoint_packets: int = 0
+    released_uncompared_packets: int = 0
     revised_acknowledgments: int = 0
     forwarded_packets: int = 0
     forwarded_bytes: int = 0

@@ -268,17 +268,26 @@ class Ledger:
         self.epoch += 1
         if synchronised:
             self.synchronised_epoch = self.epoch
-        counters = self.counters
-        before = counters.released_packets
+        self.counters.released_by_checkpoint_packets += self._decide_all(synchronised)
+        self.counters.checkpoints_done += 1
+        self.latched = False
+
+    def give_up_comparing(self) -> None:
+        """Everything that waits leaves, or is forgotten, because there is nobody to compare it with."""
+        self.counters.released_uncompared_packets += self._decide_all(True)
+        self.owing.clear()
+        self.latched = False
+
+    def _decide_all(self, synchronised: bool) -> int:
+        """How many packets of the primary left."""
+        before = self.counters.released_packets
         for queue in (self.held, self.waiting):
             while queue:
                 oldest = next(iter(queue))
                 oldest.owner.renew(synchronised)
                 if oldest in queue:
                     raise InternalError("a checkpoint did not decide a packet that waits")
-        counters.released_by_checkpoint_packets += counters.released_packets - before
-        counters.checkpoints_done += 1
-        self.latched = False
+        return self.counters.released_packets - before
 
 
 def _give_up_oldest(syns: dict[Item, HalfOpen], now: float) -> bool:

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.flow import TcpFlow
 from colo_bridge.compare.item import Token
@@ -29,24 +31,50 @@ class Passthrough:
 
     def add(self, rule: Rule) -> None:
         """Put a rule in force, behind those that there are; its name must be new."""
-        self._rules[rule.name] = counted = CountedRule(rule)
-        matching = {}
-        for key, flow in self._table.flows.items():
-            opened_by = flow.opened_by if isinstance(flow, TcpFlow) else None
-            if not isinstance(flow, PassthroughFlow) and rule.matches(parts_of_flow(key), opened_by):
-                matching[key] = PassthroughFlow(counted, opened_by, is_connection(key), flow.active)
-        self._leave_out(matching, counted)
+        self.replace([*self._in_force(), rule])
 
     def remove(self, name: str) -> None:
         """Compare again what a rule had left out, unless another rule does."""
-        del self._rules[name]
+        self.replace([rule for rule in self._in_force() if rule.name != name])
+
+    def replace(self, rules: Sequence[Rule]) -> None:
+        """Have these rules in force, in this order, and no others; one that stays as it is keeps its counters."""
+        before = list(self._rules.values())
+        self._rules = {rule.name: _counted(rule, self._rules.get(rule.name)) for rule in rules}
+        now = list(self._rules.values())
+        kept = [counted for counted in before if counted in now]
+        # Flows of rules that still come first need no other.
+        self._judge_anew(kept if now[: len(kept)] == kept else [])
+        if new := [counted for counted in now if counted not in kept]:
+            self._apply(new)
+
+    def _in_force(self) -> list[Rule]:
+        return [counted.rule for counted in self._rules.values()]
+
+    def _judge_anew(self, settled: Sequence[CountedRule]) -> None:
+        """Find the rule of what is left out already, or compare it again; the flows of `settled` rules stay."""
         for key, flow in list(self._table.flows.items()):
-            if isinstance(flow, PassthroughFlow) and flow.rule.rule.name == name:
-                other = self.match(key, flow.opened_by)
-                if other is None:
+            if isinstance(flow, PassthroughFlow) and flow.rule not in settled:
+                rule = self.match(key, flow.opened_by)
+                if rule is None:
                     self._table.forget(key)
                 else:
-                    flow.rule = other
+                    flow.rule = rule
+
+    def _apply(self, new: Sequence[CountedRule]) -> None:
+        """Leave out what was compared until now: the rules that there were do not concern it."""
+        matching: dict[CountedRule, dict[bytes, PassthroughFlow]] = {}
+        for key, flow in self._table.flows.items():
+            if isinstance(flow, PassthroughFlow):
+                continue
+            parts, opened_by = parts_of_flow(key), flow.opened_by if isinstance(flow, TcpFlow) else None
+            for rule in new:
+                if rule.rule.matches(parts, opened_by):
+                    left_out = PassthroughFlow(rule, opened_by, is_connection(key), flow.active)
+                    matching.setdefault(rule, {})[key] = left_out
+                    break
+        for rule, flows in matching.items():
+            self._leave_out(flows, rule)
 
     def counters(self) -> dict[str, dict[str, int]]:
         """What each rule let through, by name, in order."""
@@ -124,3 +152,7 @@ class Passthrough:
         rule.bytes += size
         self._ledger.counters.passthrough_packets += packets
         self._ledger.counters.passthrough_bytes += size
+
+
+def _counted(rule: Rule, before: CountedRule | None) -> CountedRule:
+    return before if before is not None and before.rule == rule else CountedRule(rule)

@@ -91,6 +91,11 @@ class Table:
             (self._closing if flow.closing else self._open)[key] = None
             yield key, flow
 
+    def clear(self) -> None:
+        """Forget all of them; nothing of them may wait."""
+        for flows in (self.flows, self._closing, self._open):
+            flows.clear()
+
     def forget(self, key: bytes) -> None:
         del self.flows[key]
         self._closing.pop(key, None)

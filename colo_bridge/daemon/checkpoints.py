@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
+from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
-from colo_bridge.daemon.datapath import DataPath
-from colo_bridge.daemon.readers import Readers
 from colo_bridge.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -23,23 +22,39 @@ OPERATOR = "operator"
 """The reason of a checkpoint that was asked for on the control socket."""
 
 
+class Replicas(Protocol):
+    """The data paths, as far as a checkpoint concerns them."""
+
+    def stopped(self, primary: bool) -> None:
+        """A replica, the primary or the other, stands still: nothing that it sends from now on may be read."""
+
+    def paused(self) -> None:
+        """The primary stands still for a checkpoint."""
+
+    def checkpoint_done(self, synchronised: bool) -> None:
+        """What is held may leave; `synchronised`: the secondary's state is the primary's."""
+
+    def goes_on(self) -> None:
+        """Whoever stood still runs again."""
+
+
 class Checkpoints:
     """One coordinator with the provider that the configuration names; without one nothing is asked for."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, of_hypervisor: Callable[[News], None] | None = None) -> None:
+        """`of_hypervisor`: the other replica is elsewhere, and this hears first what the hypervisor here does."""
         self._config = config.checkpoint
         self._name = "none" if config.compare.mode == "observe" else config.checkpoint.provider
-        self._qmp = QmpProvider(config.checkpoint, self) if self._name == "qmp" else None
+        self._is_told_when = of_hypervisor is not None
+        self._qmp = QmpProvider(config.checkpoint, self, of_hypervisor) if self._name == "qmp" else None
         self._provider = self._qmp or CommandProvider(config.guest, config.checkpoint)
         self._coordinator = Coordinator(_policy(config, self._name), time.monotonic())
         self._driver = Driver(self._coordinator, self._provider, self._ended)
-        self._paths: Sequence[DataPath] = ()
-        self._readers: Readers | None = None
+        self._replicas: Replicas | None = None
 
-    def serve(self, paths: Sequence[DataPath], readers: Readers) -> list[Coroutine[Any, Any, None]]:
+    def serve(self, replicas: Replicas) -> list[Coroutine[Any, Any, None]]:
         """Carry checkpoints over to these; what must run for that."""
-        self._paths = paths
-        self._readers = readers
+        self._replicas = replicas
         return self._qmp.watch() if self._qmp is not None else []
 
     @property
@@ -66,6 +81,16 @@ class Checkpoints:
         outcome = await self._driver.checkpoint(OPERATOR)
         return {"outcome": outcome.value, "epoch": self.epoch, "seconds": time.monotonic() - began}
 
+    def fence(self, answered: Callable[[], None]) -> None:
+        """Call this once everything that the hypervisor has said until now was told."""
+        if self._qmp is not None:
+            self._qmp.fence(answered)
+
+    def go_on_alone(self) -> None:
+        """There is no secondary any more: the hypervisor must not wait for one."""
+        if self._qmp is not None:
+            self._qmp.lost_heartbeat()
+
     def step(self) -> None:
         """Do what is due."""
         self._driver.step()
@@ -89,30 +114,34 @@ class Checkpoints:
     # What the hypervisor does.
 
     def stopped(self, primary: bool) -> None:
-        if self._readers is not None:
-            self._readers.primary_stopped() if primary else self._readers.secondary_stopped()
+        if self._replicas is not None:
+            self._replicas.stopped(primary)
 
     def goes_on(self) -> None:
-        if self._readers is not None:
-            self._readers.start()
+        if self._replicas is not None:
+            self._replicas.goes_on()
 
     def paused(self) -> None:
         self._driver.paused()
+        if self._replicas is not None:
+            self._replicas.paused()
 
     def resumed(self) -> None:
         self._driver.resumed()
         self.goes_on()
 
     def wanted(self, reason: str) -> None:
-        self._driver.request(reason)
+        # With two hosts the epochs know when it would be of use.
+        if not self._is_told_when:
+            self.request(reason, {})
 
     def _ended(self, outcome: Outcome) -> None:
         if outcome is not Outcome.DONE:
             log.error("checkpoint %s; next try in %g s", outcome.value, self._config.retry_interval)
             return
         log.info("checkpoint %d done", self.epoch)
-        for path in self._paths:
-            path.checkpoint_done(self._provider.synchronises_state)
+        if self._replicas is not None:
+            self._replicas.checkpoint_done(self._provider.synchronises_state)
 
 
 def _policy(config: Config, provider: str) -> Policy:

@@ -26,7 +26,7 @@ def ask(path: Path, verb: str, timeout: float = 5.0, arguments: Mapping[str, obj
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise OperatorError(f"no daemon listens at {path}", "start one with colo-bridge run FILE") from error
     except PermissionError as error:
-        raise OperatorError(f"{path} may not be opened by this user", "run it as root") from error
+        raise OperatorError(f"{path} may not be opened by this user", "be root, or a user of control.uids") from error
     except TimeoutError as error:
         raise PeerError(f"the daemon at {path} did not answer within {timeout:g} s") from error
     except OSError as error:

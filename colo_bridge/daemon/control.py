@@ -1,9 +1,9 @@
-"""The control socket: one JSON object a line in, one out, for root and ourselves only.
+"""The control socket: one JSON object a line in, one out, for root, ourselves and the users that are configured.
 
 {"verb": "status", …}   →   {"ok": true, "result": …}
 anything wrong          →   {"ok": false, "error": "one sentence"}
 
-What stands beside the verb are its arguments.
+What stands beside the verb are its arguments. The kernel says who asks; that is judged with each request.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import json
 import logging
 import os
 import socket
+import stat
 import struct
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from colo_bridge.daemon import unix_socket
+from colo_bridge.daemon.rate import RateLimit
 from colo_bridge.errors import ColoBridgeError, OperatorError, PeerError
 
 LINE_LIMIT = 64 * 1024
@@ -31,7 +34,11 @@ IDLE_SECONDS = 30.0
 
 LOOKS = frozenset(("status", "passthrough-list"))
 """Verbs that change nothing, and are not logged."""
+GROUP_VERBS = ("failover", "solo", "resume", "protect", "drain")
+"""Verbs about who speaks, of replicas on two hosts."""
 _LOGGED_CHARACTERS = 500
+_REFUSED_LINES, _REFUSED_SECONDS = 20, 60.0
+"""Refused users that are logged, in so many seconds: with a socket for several users anybody can ask."""
 
 Verb = Callable[[dict[str, object]], object]
 """Answers a request, or returns an awaitable for what takes its time."""
@@ -39,12 +46,31 @@ Verb = Callable[[dict[str, object]], object]
 log = logging.getLogger(__name__)
 
 
+def refusing(verbs: Iterable[str], problem: str, hint: str = "") -> dict[str, Verb]:
+    """Verbs that a daemon of this role or configuration does not have, each with the reason."""
+
+    def refuse(_request: Mapping[str, object]) -> object:
+        raise OperatorError(problem, hint)
+
+    return dict.fromkeys(verbs, refuse)
+
+
 class ControlServer:
     """Answers `verbs` on the Unix stream socket `path` inside the running event loop."""
 
-    def __init__(self, path: Path, verbs: Mapping[str, Verb], *, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        verbs: Mapping[str, Verb],
+        *,
+        uids: Collection[int] = (),
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        """`uids`: users who are answered besides root and ourselves."""
         self._path = path
         self._verbs = verbs
+        self._uids = frozenset(uids)
+        self._refused_lines = RateLimit(_REFUSED_LINES, _REFUSED_SECONDS)
         self._idle_seconds = idle_seconds
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -56,7 +82,19 @@ class ControlServer:
 
         Apart from `start`, because whoever is to be the only one must know before it changes anything.
         """
-        self._listener, self._inode = _listen(self._path)
+        self._listener, self._inode = _listen(self._path, bool(self._uids))
+        self._warn_of_directory()
+
+    def admit(self, uids: Collection[int]) -> None:
+        """Answer these from now on, and no others but root and ourselves."""
+        self._uids = frozenset(uids)
+        unix_socket.open_to_all(self._path, self._inode, bool(uids))
+        self._warn_of_directory()
+
+    def _warn_of_directory(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._uids and not self._path.parent.stat().st_mode & stat.S_IXOTH:
+                log.warning("control socket: the users of control.uids may not enter %s (chmod o+x)", self._path.parent)
 
     def release(self) -> None:
         """Give a path back that was claimed."""
@@ -93,16 +131,20 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = _peer_uid(writer)
-        if refusal := self._refusal(uid):
+        if refusal := self._refusal(uid) or self._crowded():
             await self._send(writer, _failure(refusal))
             return
         while line := await self._line(reader, writer):
             await self._send(writer, await self._answer(line, uid))
 
     def _refusal(self, uid: int) -> str:
-        if uid not in (0, os.geteuid()):
+        if uid in (0, os.geteuid()) or uid in self._uids:
+            return ""
+        if self._refused_lines.allows(time.monotonic()):
             log.warning("control socket: uid %d refused", uid)
-            return "only root may use the control socket"
+        return "only root and the users of control.uids may use the control socket"
+
+    def _crowded(self) -> str:
         return "too many clients" if len(self._clients) > CLIENT_LIMIT else ""
 
     async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -121,6 +163,9 @@ class ControlServer:
             await writer.drain()
 
     async def _answer(self, line: bytes, uid: int) -> dict[str, object]:
+        # They may have changed since this user connected.
+        if refusal := self._refusal(uid):
+            return _failure(refusal)
         try:
             request = _parse(line)
             verb = self._verbs[_verb_name(request, self._verbs)]
@@ -172,10 +217,12 @@ def _peer_uid(writer: asyncio.StreamWriter) -> int:
     return int(uid)
 
 
-def _listen(path: Path) -> tuple[socket.socket, int]:
+def _listen(path: Path, for_others: bool) -> tuple[socket.socket, int]:
     """The listening socket and its file's inode; a dead daemon's socket is replaced."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return unix_socket.listen(path, CLIENT_LIMIT)
+        path.parent.mkdir(mode=0o711 if for_others else 0o700, parents=True, exist_ok=True)
+        listener, inode = unix_socket.listen(path, CLIENT_LIMIT)
+        unix_socket.open_to_all(path, inode, for_others)
+        return listener, inode
     except OSError as error:
         raise OperatorError(f"cannot make the control socket {path}: {error.strerror or error}") from error

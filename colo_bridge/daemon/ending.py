@@ -7,6 +7,9 @@ import signal
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+RELOAD_SIGNAL = signal.SIGHUP
+HANDLED_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
+"""Of a daemon that protects a guest; blocked while it cannot act on them."""
 
 
 def end_by_callback(failed: asyncio.Future[None], loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

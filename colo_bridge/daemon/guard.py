@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from colo_bridge.errors import ColoBridgeError
+from colo_bridge.kernel.boundary import Protection
 from colo_bridge.kernel.fault import Fault
 from colo_bridge.kernel.link_monitor import LinkMonitor
-from colo_bridge.kernel.protection import NicProtection
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Guard:
     """`faults` are those of the last check; `kernel` the kernel's counters at that time, summed over NICs."""
 
     def __init__(
-        self, protections: Sequence[tuple[str, NicProtection]], mended: Callable[[], object] = lambda: None
+        self, protections: Sequence[tuple[str, Protection]], mended: Callable[[], object] = lambda: None
     ) -> None:
         """`mended` is called in the loop after something was put in force again: TAPs may be new."""
         self._protections = protections
@@ -148,7 +148,7 @@ def _faults(check: Callable[[], list[Fault]]) -> list[Fault]:
         return [Fault("check", f"could not be made: {error}")]
 
 
-def _counters(protection: NicProtection) -> dict[str, int]:
+def _counters(protection: Protection) -> dict[str, int]:
     """The kernel's counters; none while a part is missing (the check says which)."""
     try:
         return protection.counters()

@@ -38,6 +38,21 @@ class Readers:
         self._rest_primary()
         self._rest_secondary()
 
+    # What a checkpoint does.
+
+    def stopped(self, primary: bool) -> None:
+        self.primary_stopped() if primary else self.secondary_stopped()
+
+    def paused(self) -> None:
+        """The books are closed already."""
+
+    def checkpoint_done(self, synchronised: bool) -> None:
+        for _, path in self._nics:
+            path.checkpoint_done(synchronised)
+
+    def goes_on(self) -> None:
+        self.start()
+
     def secondary_stopped(self) -> None:
         """Read what the secondary sent, and then nothing of it and nothing for it."""
         if not self._secondary_rests:

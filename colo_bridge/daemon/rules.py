@@ -56,6 +56,25 @@ class PassthroughRules:
         for passthrough in self._compared:
             passthrough.remove(name)
 
+    def merged(self, configured: Sequence[PassthroughConfig]) -> list[PassthroughConfig]:
+        """The rules of a file that was read again, and behind them those of run time whose names it does not have."""
+        names = {rule.name for rule in configured}
+        added = [rule for name, rule in self._rules.items() if name in self._at_run_time - names]
+        if len(configured) + len(added) > MOST_PASSTHROUGH_RULES:
+            raise OperatorError(
+                f"{MOST_PASSTHROUGH_RULES} passthrough rules are the most there can be",
+                f"{len(added)} were added at run time: delete some",
+            )
+        return [*configured, *added]
+
+    def reload(self, configured: Sequence[PassthroughConfig]) -> None:
+        """Put in force what `merged` gives; what the file names is configured from now on."""
+        rules = self.merged(configured)
+        self._rules = {rule.name: rule for rule in rules}
+        self._at_run_time.difference_update(rule.name for rule in configured)
+        for passthrough in self._compared:
+            passthrough.replace([rule_of(rule) for rule in rules])
+
     def listing(self) -> list[dict[str, object]]:
         """The rules in order, what they name, and what they let through."""
         counters = self.counters()

@@ -23,6 +23,13 @@ def listen(path: Path, backlog: int) -> tuple[socket.socket, int]:
         return _bind(path, backlog), path.stat().st_ino
 
 
+def open_to_all(path: Path, inode: int, is_open: bool) -> None:
+    """Let every user connect to our socket, for its owner to look at who it is; or only our own again."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ino == inode:
+            path.chmod(0o666 if is_open else 0o600)
+
+
 def remove(path: Path, inode: int) -> None:
     """Take away the file of our socket, but not one that a successor has put in its place."""
     with contextlib.suppress(FileNotFoundError):

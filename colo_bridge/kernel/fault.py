@@ -19,7 +19,7 @@ class Fault:
     """One part of the protection that is not in force."""
 
     part: str
-    """`port`, `tap`, `forward`, `queue`, `mirror`, `redirect`, `discard`, `hook` or `rule`."""
+    """`port`, `tap`, `forward`, `uplink`, `queue`, `mirror`, `redirect`, `discard`, `hook` or `rule`."""
     problem: str
 
 

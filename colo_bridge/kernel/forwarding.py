@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from colo_bridge.kernel import bridge, links
 from colo_bridge.kernel.links import Link
+from colo_bridge.kernel.tap import LARGEST_MTU
 
 QUEUE_LENGTH = 1
 """Frames for which there is room: all that a bridge sends here unasked is its own protocol."""
-_LARGEST_MTU = 65_521
-"""Of a TAP (65,535 less an Ethernet header)."""
 
 
 def attach(tap: str, port: str) -> None:
@@ -45,4 +44,4 @@ def problem(tap: str, port: str) -> str:
 
 
 def _mtu(guest: Link) -> int:
-    return min(guest.mtu, _LARGEST_MTU)
+    return min(guest.mtu, LARGEST_MTU)

@@ -19,6 +19,8 @@ from colo_bridge.errors import ColoBridgeError, KernelError, OperatorError
 from colo_bridge.kernel import links
 
 VNET_HEADER_BYTES = 12
+LARGEST_MTU = 65_521
+"""Of a TAP (65,535 less an Ethernet header)."""
 
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
@@ -73,6 +75,20 @@ class Tap:
         except ColoBridgeError:
             links.delete(self.name)
             raise
+
+    def restore(self) -> None:
+        """Make the device anew if somebody deleted it."""
+        if links.find(self.name) is None:
+            self.create()
+
+    def problem(self) -> str:
+        """What is wrong with the device; empty: nothing."""
+        link = links.find(self.name)
+        if link is None:
+            return f"{self.name} is gone"
+        if link.index != self.index:
+            return f"{self.name} is somebody else's: delete it"
+        return "" if link.up else f"{self.name} is down"
 
     def fileno(self) -> int:
         return self._descriptor

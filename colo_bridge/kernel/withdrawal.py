@@ -40,19 +40,26 @@ class Names:
         return name_for(self.guest, self.nic, "f")
 
     @property
+    def uplink(self) -> str:
+        return name_for(self.guest, self.nic, "u")
+
+    @property
     def transit(self) -> str:
         """Exists for an instant only: where filters point that drop."""
         return name_for(self.guest, self.nic, "x")
 
 
-def cleanup(config: Config) -> list[str]:
+def cleanup(config: Config, *, force: bool = False) -> list[str]:
     """Remove what a killed daemon of this configuration left; says what, one line each.
 
-    OperatorError while its daemon runs: the protection would be taken from under it.
+    OperatorError while its daemon runs, for the protection would be taken from under it; and, unless `force`, where the
+    secondary is alone on its host: nothing else keeps in what it sends.
     """
     names = [Names(config.guest, nic.name) for nic in config.nic]
-    if running := [name.mirror for name in names if links.find(name.mirror)]:
+    if running := [tap for name in names for tap in (name.mirror, name.secondary) if links.find(tap)]:
         raise OperatorError(f"the daemon of {config.guest} still runs: {running[0]} exists", "stop it first")
+    if config.role == "secondary" and not force:
+        _refuse_to_free(config)
     tables = firewall.present_tables()
     return [
         line
@@ -70,6 +77,15 @@ def withdraw(names: Names, nic: NicConfig, state: StateFile, tables: list[Tables
     state.forget()
 
 
+def _refuse_to_free(config: Config) -> None:
+    for nic in config.nic:
+        if traffic.has_filters(nic.secondary_port):
+            raise OperatorError(
+                f"the redirect of {nic.secondary_port} keeps in what the secondary sends",
+                "it goes with the port; `--force` puts the port down and removes it",
+            )
+
+
 def _remove_rules(names: Names, tables: list[Tables]) -> Iterator[str]:
     for one in tables:
         if firewall.open_firewall(one).remove(names.tag):
@@ -85,12 +101,13 @@ def _restore_hooks(recorded: NicState, state: StateFile) -> Iterator[str]:
 
 def _remove_detours(nic: NicConfig, recorded: NicState) -> Iterator[str]:
     """The secondary's port goes down first, unless it is barred: without its detour it must not reach any network."""
-    if traffic.has_filters(nic.secondary_port) and not traffic.is_barred(nic.secondary_port):
-        links.set_down(nic.secondary_port)
-    for port in (nic.secondary_port, nic.primary_port):
+    secondary = nic.secondary_port
+    if secondary and traffic.has_filters(secondary) and not traffic.is_barred(secondary):
+        links.set_down(secondary)
+    for port in filter(None, (secondary, nic.primary_port)):
         yield from traffic.remove(port)
         if port in recorded.qdiscs and traffic.remove_qdisc(port):
             yield f"qdisc clsact of {port}"
-    if nic.secondary_port in recorded.quieted and links.find(nic.secondary_port):
-        links.allow_ipv6(nic.secondary_port)
-        yield f"IPv6 switch of {nic.secondary_port}"
+    if secondary in recorded.quieted and links.find(secondary):
+        links.allow_ipv6(secondary)
+        yield f"IPv6 switch of {secondary}"

@@ -14,6 +14,7 @@ from rich.table import Table
 from colo_bridge.lab import daemon, lifecycle, workload
 from colo_bridge.lab.counters import add_up
 from colo_bridge.lab.layout import GUEST_ADDRESS, Mode
+from colo_bridge.lab.options import Options
 
 Report = Callable[[str], None]
 
@@ -29,7 +30,7 @@ class Plan:
     address: str = GUEST_ADDRESS
 
 
-def run(plan: Plan, options: lifecycle.Options, report: Report) -> dict[str, Any]:
+def run(plan: Plan, options: Options, report: Report) -> dict[str, Any]:
     """Measure; every round starts a lab of its own, so that neither mode finds the other's leavings."""
     runs: list[dict[str, Any]] = []
     statuses: list[dict[str, Any]] = []

@@ -1,58 +1,80 @@
-"""The daemon's configuration file for the lab: an ordinary one, with the operator's settings on top."""
+"""The configuration files of the lab's daemons: ordinary ones, with the operator's settings on top."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colo_bridge import config
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
 from colo_bridge.kernel import links
+from colo_bridge.lab import records
 from colo_bridge.lab.layout import (
+    ARBITER_FILE,
     CHECKPOINT_LOG,
-    CONFIG_FILE,
     EVIDENCE_DIR,
     GUEST_NAME,
-    PRIMARY_PORT,
-    QUEUE_NUMBER,
-    RUN_DIR,
-    SECONDARY_PORT,
+    LINK_ADDRESSES,
+    LINK_TCP_PORT,
+    PKI_DIR,
 )
+from colo_bridge.lab.options import Options
+from colo_bridge.lab.shape import Host
 
 Document = dict[str, Any]
 
+_ARBITER = """\
+ln -s "$COLO_IDENTITY" "$0" 2>/dev/null; [ "$(readlink "$0")" = "$COLO_IDENTITY" ]"""
+"""A test-and-set: the first one makes the link, and whoever made it may go on, however often it asks."""
 
-def make(backend: str, settings: Iterable[str]) -> str:
-    """The text of the file, checked; raises OperatorError for a setting that the daemon would refuse."""
-    document = _defaults(backend)
-    for setting in settings:
+
+def make(options: Options, host: Host) -> str:
+    """The text of a host's file, checked; raises OperatorError for a setting that the daemon would refuse."""
+    document = _common(options, host)
+    if len(options.shape.hosts) > 1:
+        document |= _of_two(options, host)
+    for setting in (*options.settings, *options.host_settings.get(host.role, ())):
         _apply(document, setting)
     text = _toml(document)
-    config.parse(text, "the lab's configuration")
+    config.parse(text, f"the configuration of the lab's {host.role}")
     return text
 
 
-def current() -> Config:
-    """The configuration of the lab that is up."""
-    return config.load(CONFIG_FILE)
+def current(host: Host | None = None) -> Config:
+    """The configuration of a host of the lab that is up; of the one that compares, if none is named."""
+    return config.load((host or records.comparing_host()).config_file)
 
 
-def _defaults(backend: str) -> Document:
-    nic = {"name": "net0", "primary_port": PRIMARY_PORT, "secondary_port": SECONDARY_PORT, "queue": QUEUE_NUMBER}
+def host_names(shape_hosts: Sequence[Host]) -> list[list[str]]:
+    """What the certificate of each of two hosts says: its name and its address."""
+    return [[host.role.value, address] for host, address in zip(shape_hosts, LINK_ADDRESSES, strict=True)]
+
+
+def _common(options: Options, host: Host) -> Document:
     # The lab's guests have no state to copy: its checkpoint says at once that it is done.
     checkpoint = ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]
     return {
-        "role": "primary",
+        "role": host.daemon_role,
         "guest": GUEST_NAME,
-        "run_dir": str(RUN_DIR),
-        "nic": [nic],
-        "firewall": {"backend": backend, "ipv6": links.has_ipv6()},
+        "run_dir": str(host.role.directory),
+        "nic": [{"name": "net0", **host.nic}],
+        "firewall": {"backend": options.backend, "ipv6": links.has_ipv6()},
         "checkpoint": {"command": checkpoint},
         "evidence": {"directory": str(EVIDENCE_DIR)},
     }
+
+
+def _of_two(options: Options, host: Host) -> Document:
+    """What a daemon needs beside the rest to reach the other one."""
+    own, other = host.role.value, next(other.role.value for other in options.shape.hosts if other != host)
+    place = "listen" if host.daemon_role == "primary" else "peer"
+    link: Document = {"identity": own, place: f"{LINK_ADDRESSES[0]}:{LINK_TCP_PORT}"}
+    link |= {"tls_directory": str(PKI_DIR / own), "accept": [other]} if options.tls else {"insecure": True}
+    arbiter = {"arbiter": {"command": ["/bin/sh", "-c", _ARBITER, str(ARBITER_FILE)]}} if options.arbiter else {}
+    return {"link": link, **arbiter}
 
 
 def _apply(document: Document, setting: str) -> None:

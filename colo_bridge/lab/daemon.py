@@ -1,4 +1,7 @@
-"""The real daemon in the lab's host: started, watched until it protects, stopped."""
+"""The real daemons on the lab's hosts: started, watched until they protect, stopped.
+
+Where a host may be left out, the one that compares is meant.
+"""
 
 from __future__ import annotations
 
@@ -11,53 +14,62 @@ from typing import Any
 from colo_bridge.daemon.client import ask
 from colo_bridge.errors import ColoBridgeError, InternalError, KernelError
 from colo_bridge.lab import configuration, process, records
-from colo_bridge.lab.layout import CONFIG_FILE, DAEMON_LOG, Role
 from colo_bridge.lab.process import ProcessId
+from colo_bridge.lab.shape import Host
 from colo_bridge.lab.topology import environment
 
 READY_SECONDS = 20.0
 POLL_SECONDS = 0.02
-_IN_FORCE = ("protected", "observing")
 
 
-def start() -> ProcessId:
-    """Start the daemon in cb-host; it writes to the lab's daemon log and outlives this command."""
+def start(host: Host | None = None) -> ProcessId:
+    """Start the host's daemon; it writes to the host's log and outlives this command."""
+    host = host or records.comparing_host()
     # Unlike nsenter, `ip netns exec` also shows the namespace's own /sys.
-    command = ["ip", "netns", "exec", Role.HOST.namespace]
-    command += [sys.executable, "-m", "colo_bridge", "run", str(CONFIG_FILE)]
-    with DAEMON_LOG.open("ab") as log:
+    command = ["ip", "netns", "exec", host.role.namespace]
+    command += [sys.executable, "-m", "colo_bridge", "run", str(host.config_file)]
+    with host.log_file.open("ab") as log:
         started = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(Role.HOST),
+            env=environment(host.role),
             start_new_session=True,
         )
-    return records.keep(started.pid, Role.HOST, command)
+    return records.keep(started.pid, host.role, command)
 
 
-def find() -> ProcessId | None:
-    """The lab's daemon, if it runs."""
+def find(host: Host | None = None) -> ProcessId | None:
+    """The host's daemon, if it runs."""
+    host = host or records.comparing_host()
     for record in records.processes():
-        if record.command[-2:] == ("run", str(CONFIG_FILE)):
+        if record.command[-2:] == ("run", str(host.config_file)):
             return record.process
     return None
 
 
-def status() -> dict[str, Any]:
-    return ask(configuration.current().control_socket, "status")
+def status(host: Host | None = None) -> dict[str, Any]:
+    return ask(configuration.current(host).control_socket, "status")
 
 
-def wait_protected(daemon: ProcessId, seconds: float = READY_SECONDS) -> None:
-    """Wait until the guest is protected, or observed; raises an error with the daemon's last words when it never is."""
+def wait_ready(host: Host, daemon: ProcessId, seconds: float = READY_SECONDS) -> None:
+    """Wait until all is as it should be on this host; raises an error with the daemon's last words when it never is."""
     deadline = time.monotonic() + seconds
-    while (state := _state()) not in _IN_FORCE:
+    while (state := state_of(host)) not in host.ready:
         if process.wait_ended(daemon, POLL_SECONDS):
-            raise KernelError(f"the daemon ended at once: {_last_words()}", f"see {DAEMON_LOG}")
+            raise KernelError(f"the daemon ended at once: {_last_words(host)}", f"see {host.log_file}")
         if time.monotonic() > deadline:
-            problem = f"the daemon is {state or 'silent'} after {seconds:g} s: {_last_words()}"
-            raise InternalError(problem, f"see {DAEMON_LOG}")
+            problem = f"the daemon is {state or 'silent'} after {seconds:g} s: {_last_words(host)}"
+            raise InternalError(problem, f"see {host.log_file}")
+
+
+def state_of(host: Host | None = None) -> str | None:
+    """The state in the daemon's own word; None when it does not answer."""
+    try:
+        return str(status(host)["state"])
+    except (ColoBridgeError, KeyError):
+        return None
 
 
 def content_divergences() -> int:
@@ -79,13 +91,6 @@ def watch_divergence(seen: int, over: Callable[[], bool]) -> dict[str, Any] | No
         time.sleep(POLL_SECONDS)
 
 
-def _state() -> str | None:
-    try:
-        return str(status()["state"])
-    except (ColoBridgeError, KeyError):
-        return None
-
-
-def _last_words() -> str:
-    lines = DAEMON_LOG.read_text(encoding="utf-8", errors="replace").split("\n")
+def _last_words(host: Host) -> str:
+    lines = host.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "it said nothing")

@@ -14,17 +14,25 @@ from typing import NoReturn
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import records
-from colo_bridge.lab.layout import LOG_DIR, Role
+from colo_bridge.lab.layout import GUESTS, LOG_DIR, Role
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.topology import enter, environment
 
+BOTH = "both"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def require_lab() -> None:
-    """Raises OperatorError unless a lab is up."""
-    if records.mode() is None:
-        raise OperatorError("no lab is up", "make one with colo-bridge lab up")
+def where(word: str) -> tuple[Role, ...]:
+    """The namespaces of the lab that is up which a word means: `both` guests, or one role.
+
+    Raises OperatorError when no lab is up, or none that has this one.
+    """
+    roles = records.require().shape.roles
+    if word == BOTH:
+        return GUESTS
+    if word not in roles:
+        raise OperatorError(f"this lab has no {word}", f"it has {', '.join(roles)}")
+    return (Role(word),)
 
 
 def replace_self(role: Role, command: Sequence[str]) -> NoReturn:

@@ -8,14 +8,19 @@ from pathlib import Path
 RUN_DIR = Path("/run/cb-lab")
 """State of a lab that is up; only root may read it."""
 MODE_FILE = RUN_DIR / "mode"
-"""Holds `native` or `protected`; written last, so it says that `lab up` ended well."""
+"""Holds what was made, like `native one-host`; written last, so it says that `lab up` ended well."""
 CONFIG_FILE = RUN_DIR / "lab.toml"
+"""Of the one daemon of a lab with one host; `shape` has the places of every shape."""
 DAEMON_LOG = RUN_DIR / "daemon.log"
+PKI_DIR = RUN_DIR / "pki"
+"""The certificates of the two hosts."""
 PROCESS_DIR = RUN_DIR / "processes"
 """One record for each process that `lab down` has to end."""
 LOG_DIR = RUN_DIR / "logs"
 CHECKPOINT_LOG = RUN_DIR / "checkpoints.log"
-"""One line for each checkpoint that the daemon asked for."""
+"""One line for each checkpoint that a daemon asked for."""
+ARBITER_FILE = RUN_DIR / "arbiter"
+"""A symbolic link to the name of the host that may go on alone: who makes it first has won."""
 EVIDENCE_DIR = RUN_DIR / "evidence"
 NAMESPACE_DIR = Path("/run/netns")
 
@@ -29,7 +34,18 @@ CLIENT_MAC = "52:54:00:77:00:01"
 GUEST_MAC = "52:54:00:77:00:02"
 """The same in both guests, as after a checkpoint of a virtual machine."""
 
+LINK_ADDRESSES = ("192.168.77.1", "192.168.77.2")
+"""Of the two hosts, on the cable between them."""
+LINK_PREFIX_LENGTH = 30
+LINK_TCP_PORT = 7777
+
 BRIDGE = "cb-br0"
+SWITCH = "cb-sw0"
+"""The bridge that is the network between the client and two hosts."""
+UPLINK_PORT = "cb-u0"
+"""By which the bridge of one of two hosts reaches the switch."""
+LINK_PORT = "cb-l0"
+"""An end of the cable between the two hosts."""
 CLIENT_PORT = "cb-c0"
 PRIMARY_PORT = "cb-p0"
 SECONDARY_PORT = "cb-s0"
@@ -42,7 +58,10 @@ class Role(StrEnum):
     """Who lives in a namespace."""
 
     CLIENT = "client"
+    NETWORK = "network"
     HOST = "host"
+    HOST_A = "host-a"
+    HOST_B = "host-b"
     PRIMARY = "primary"
     SECONDARY = "secondary"
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.lab import configuration, daemon, process, records, topology
-from colo_bridge.lab.layout import CONFIG_FILE, LOG_DIR, PROCESS_DIR, RUN_DIR, Mode, Role
+from colo_bridge.lab.layout import LOG_DIR, PKI_DIR, PROCESS_DIR, RUN_DIR, Mode, Role
+from colo_bridge.lab.options import Options
+from colo_bridge.lab.records import Made
+from colo_bridge.lab.shape import HOST_ROLES, Host
+from colo_bridge.link import pki
 
 REQUIRED_COMMANDS = ("nsenter", "ip", "sh")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `lab up` makes."""
-
-    mode: Mode = Mode.PROTECTED
-    backend: str = "auto"
-    settings: tuple[str, ...] = ()
-    """SECTION.KEY=VALUE, on top of the lab's own configuration."""
+_CERTIFICATES_DAYS = 30
 
 
 def up(options: Options) -> None:
@@ -33,10 +28,10 @@ def up(options: Options) -> None:
     a setting is wrong, and KernelError when a part can't be made.
     """
     _check_machine()
-    text = configuration.make(options.backend, options.settings)
+    texts = [(host, configuration.make(options, host)) for host in options.shape.hosts]
     _claim()
     try:
-        _make(options.mode, text)
+        _make(options, texts)
     except BaseException:
         down()
         raise
@@ -69,16 +64,22 @@ def check_none_is_up() -> None:
 
 
 def status() -> dict[str, Any]:
-    """What is up; of a protected lab also what its daemon says of itself (or why it says nothing)."""
-    mode = records.mode()
-    answer: dict[str, Any] = {"lab": mode or ("incomplete" if _anything_left() else "down")}
-    if mode:
-        answer["processes"] = [
-            {"pid": record.process.pid, "role": record.role, "command": list(record.command)}
-            for record in records.processes()
-        ]
-    if mode is Mode.PROTECTED:
-        answer |= _daemon_status()
+    """What is up; of a protected lab also what its daemons say of themselves (or why they say nothing).
+
+    The daemon that compares speaks at the top, another one under the name of its host.
+    """
+    lab = records.made()
+    if lab is None:
+        return {"lab": "incomplete" if _anything_left() else "down"}
+    processes = [
+        {"pid": record.process.pid, "role": record.role, "command": list(record.command)}
+        for record in records.processes()
+    ]
+    answer: dict[str, Any] = {"lab": lab.mode, "shape": lab.shape, "processes": processes}
+    if lab.mode is Mode.PROTECTED:
+        comparing, *others = lab.shape.hosts
+        answer |= _daemon_status(comparing)
+        answer |= {host.role.value: _daemon_status(host) for host in others}
     return answer
 
 
@@ -99,23 +100,33 @@ def _claim() -> None:
         raise OperatorError("another lab up is at work", "wait for it") from error
 
 
-def _make(mode: Mode, text: str) -> None:
-    for directory in (PROCESS_DIR, LOG_DIR, *(role.directory for role in Role)):
+def _make(options: Options, texts: Sequence[tuple[Host, str]]) -> None:
+    for directory in (PROCESS_DIR, LOG_DIR, *(role.directory for role in options.shape.roles)):
         directory.mkdir()
-    CONFIG_FILE.write_text(text, encoding="utf-8")
-    topology.build()
-    if mode is Mode.PROTECTED:
-        daemon.wait_protected(daemon.start())
-        topology.wait_carrier(Role.SECONDARY)
+    for host, text in texts:
+        host.config_file.write_text(text, encoding="utf-8")
+    topology.build(options.shape)
+    if options.mode is Mode.PROTECTED:
+        _protect(options)
     topology.wait_carrier(Role.PRIMARY)
     topology.wait_carrier(Role.CLIENT)
-    records.write_mode(mode)
+    records.write(Made(options.mode, options.shape))
+
+
+def _protect(options: Options) -> None:
+    hosts = options.shape.hosts
+    if options.tls and len(hosts) > 1:
+        pki.init(PKI_DIR, configuration.host_names(hosts), datetime.now(UTC), _CERTIFICATES_DAYS)
+    started = [(host, daemon.start(host)) for host in hosts]
+    for host, process_id in started:
+        daemon.wait_ready(host, process_id)
+    topology.wait_carrier(Role.SECONDARY)
 
 
 def _end_recorded() -> None:
-    """The daemon last, so that it serves whatever still ends in order."""
+    """The daemons last, so that they serve whatever still ends in order."""
     found = records.processes()
-    for record in sorted(found, key=lambda record: record.role is Role.HOST):
+    for record in sorted(found, key=lambda record: record.role in HOST_ROLES):
         process.end(record.process)
 
 
@@ -130,8 +141,8 @@ def _anything_left() -> bool:
     return RUN_DIR.exists() or bool(topology.existing())
 
 
-def _daemon_status() -> dict[str, Any]:
+def _daemon_status(host: Host) -> dict[str, Any]:
     try:
-        return daemon.status()
+        return daemon.status(host)
     except ColoBridgeError as error:
         return {"state": "dead", "problem": str(error)}

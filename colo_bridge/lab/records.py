@@ -1,4 +1,4 @@
-"""What a lab that is up has on disk: its mode, and the processes that end with it."""
+"""What a lab that is up has on disk: what it is, and the processes that end with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colo_bridge.errors import OperatorError
 from colo_bridge.lab import process
 from colo_bridge.lab.layout import MODE_FILE, PROCESS_DIR, Mode, Role
 from colo_bridge.lab.process import ProcessId
+from colo_bridge.lab.shape import Host, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `lab up` made."""
+
+    mode: Mode
+    shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +35,30 @@ class Record:
         return PROCESS_DIR / f"{self.process.pid}.json"
 
 
-def mode() -> Mode | None:
-    """The mode of the lab that is up; None when none is, or one was left half-made."""
+def made() -> Made | None:
+    """The lab that is up; None when none is, or one was left half-made."""
     try:
-        return Mode(MODE_FILE.read_text(encoding="ascii").strip())
+        mode, shape = MODE_FILE.read_text(encoding="ascii").split()
+        return Made(Mode(mode), Shape(shape))
     except (FileNotFoundError, ValueError):
         return None
 
 
-def write_mode(value: Mode) -> None:
-    MODE_FILE.write_text(f"{value}\n", encoding="ascii")
+def require() -> Made:
+    """The lab that is up; OperatorError when none is."""
+    found = made()
+    if found is None:
+        raise OperatorError("no lab is up", "make one with colo-bridge lab up")
+    return found
+
+
+def comparing_host() -> Host:
+    """The host of the lab that is up whose daemon compares."""
+    return require().shape.hosts[0]
+
+
+def write(lab: Made) -> None:
+    MODE_FILE.write_text(f"{lab.mode} {lab.shape}\n", encoding="ascii")
 
 
 def keep(pid: int, role: Role, command: Sequence[str]) -> ProcessId:

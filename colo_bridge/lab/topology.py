@@ -1,10 +1,4 @@
-"""The four namespaces and the links between them.
-
-cb-client eth0 ── cb-c0 ┐
-                        ├ cb-br0    (all in cb-host)
-cb-primary eth0 ─ cb-p0 ┘
-cb-secondary eth0 ── cb-s0          on no bridge, and down
-"""
+"""The namespaces of a shape, and the bridges and cables in and between them, made and removed."""
 
 from __future__ import annotations
 
@@ -13,33 +7,19 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pyroute2 import NetNS, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from colo_bridge.errors import KernelError, OperatorError
 from colo_bridge.kernel import links
-from colo_bridge.lab.layout import (
-    BRIDGE,
-    CLIENT_ADDRESS,
-    CLIENT_IPV6_ADDRESS,
-    CLIENT_MAC,
-    CLIENT_PORT,
-    GUEST_ADDRESS,
-    GUEST_DEVICE,
-    GUEST_IPV6_ADDRESS,
-    GUEST_MAC,
-    GUESTS,
-    IPV6_PREFIX_LENGTH,
-    PREFIX_LENGTH,
-    PRIMARY_PORT,
-    SECONDARY_PORT,
-    Role,
-)
+from colo_bridge.lab.layout import GUEST_DEVICE, Role
+from colo_bridge.lab.shape import Cable, End, Shape
 
 NO_DUPLICATE_DETECTION = 0x02
 """Flag of an address that is used at once, without asking whether somebody else has it (linux/if_addr.h)."""
+_NO_IPV6 = {"disable_ipv6": 1}
+"""A device without IPv6 says nothing of its own accord."""
 _NOTHING_OF_ITS_OWN = {
     "disable_ipv6": 0,
     "addr_gen_mode": 1,
@@ -49,25 +29,13 @@ _NOTHING_OF_ITS_OWN = {
 """IPv6 with no address but those that are given; what it says to the link are the multicast reports for these."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
-    """Who one speaks as on the lab's network."""
-
-    address: str
-    ipv6_address: str
-
-
-_CLIENT = _Host(CLIENT_ADDRESS, CLIENT_IPV6_ADDRESS)
-_GUEST = _Host(GUEST_ADDRESS, GUEST_IPV6_ADDRESS)
-
-
-def build() -> None:
+def build(shape: Shape) -> None:
     """Make everything; the secondary's guest port stays down, for the daemon to raise.
 
     Raises OperatorError without the privileges and KernelError for every other refusal.
     """
     try:
-        _build()
+        _build(shape)
     except PermissionError as error:
         raise OperatorError("the lab may not make network namespaces here", "run it as root") from error
     except (NetlinkError, OSError) as error:
@@ -87,47 +55,53 @@ def existing() -> list[Role]:
     return [role for role in Role if role.namespace_file.exists()]
 
 
-def _build() -> None:
-    for role in Role:
+def _build(shape: Shape) -> None:
+    for role in shape.roles:
         netns.create(role.namespace)
-    with NetNS(Role.HOST.namespace) as host:
-        _make_host(host)
-    _make_end(Role.CLIENT, _CLIENT)
-    for guest in GUESTS:
-        _make_end(guest, _GUEST)
+    with contextlib.ExitStack() as stack:
+        spaces = {role: stack.enter_context(NetNS(role.namespace)) for role in shape.roles}
+        for space in spaces.values():
+            space.link("set", index=_index(space, "lo"), state="up")
+        for role, bridge in shape.bridges:
+            _make_bridge(spaces[role], role, bridge)
+        for cable in shape.cables:
+            _lay(spaces[cable[0].role], cable)
+            for end in cable:
+                _finish(spaces[end.role], end)
 
 
-def _make_host(host: NetNS) -> None:
-    host.link("set", index=_index(host, "lo"), state="up")
-    host.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
-    _add_port(host, CLIENT_PORT, Role.CLIENT, CLIENT_MAC)
-    _add_port(host, PRIMARY_PORT, Role.PRIMARY, GUEST_MAC)
-    _add_port(host, SECONDARY_PORT, Role.SECONDARY, GUEST_MAC)
-    # In the host only our own devices fall silent: what the daemon adds has to see to itself.
-    for device in (BRIDGE, CLIENT_PORT, PRIMARY_PORT, SECONDARY_PORT):
-        _set_ipv6(Role.HOST, device, {"disable_ipv6": 1})
-    bridge = _index(host, BRIDGE)
-    for port in (CLIENT_PORT, PRIMARY_PORT):
-        host.link("set", index=_index(host, port), master=bridge, state="up")
-    host.link("set", index=bridge, state="up")
+def _make_bridge(space: NetNS, role: Role, name: str) -> None:
+    space.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
+    # Only our own devices fall silent: what the daemon adds has to see to itself.
+    _set_ipv6(role, name, _NO_IPV6)
+    space.link("set", index=_index(space, name), state="up")
 
 
-def _add_port(host: NetNS, port: str, role: Role, mac: str) -> None:
-    peer = {"ifname": GUEST_DEVICE, "net_ns_fd": role.namespace, "address": mac}
-    host.link("add", ifname=port, kind="veth", peer=peer)
+def _lay(space: NetNS, cable: Cable) -> None:
+    here, there = cable
+    far_end = {"ifname": there.device, "net_ns_fd": there.role.namespace, **_address(there)}
+    space.link("add", ifname=here.device, kind="veth", peer=far_end, **_address(here))
 
 
-def _make_end(role: Role, own: _Host) -> None:
-    _set_ipv6(role, GUEST_DEVICE, _NOTHING_OF_ITS_OWN)
-    with NetNS(role.namespace) as space:
-        device = _index(space, GUEST_DEVICE)
-        space.link("set", index=_index(space, "lo"), state="up")
+def _address(end: End) -> dict[str, str]:
+    return {"address": end.mac} if end.mac else {}
+
+
+def _finish(space: NetNS, end: End) -> None:
+    """Give one end of a cable what it needs, and raise it if it is to be up."""
+    addresses = [entry for entry in end.addresses if links.has_ipv6() or not _is_ipv6(entry)]
+    device = _index(space, end.device)
+    _set_ipv6(end.role, end.device, _NOTHING_OF_ITS_OWN if any(map(_is_ipv6, addresses)) else _NO_IPV6)
+    if end.bridge:
+        space.link("set", index=device, master=_index(space, end.bridge))
+    if end.up:
         space.link("set", index=device, state="up")
-        networks = [(own.address, PREFIX_LENGTH)]
-        if links.has_ipv6():
-            networks.append((own.ipv6_address, IPV6_PREFIX_LENGTH))
-        for address, length in networks:
-            space.addr("add", index=device, address=address, prefixlen=length, flags=NO_DUPLICATE_DETECTION)
+    for address, length in addresses:
+        space.addr("add", index=device, address=address, prefixlen=length, flags=NO_DUPLICATE_DETECTION)
+
+
+def _is_ipv6(entry: tuple[str, int]) -> bool:
+    return ":" in entry[0]
 
 
 def _index(space: NetNS, device: str) -> int:

@@ -18,6 +18,7 @@ from colo_bridge.lab.topology import enter, environment
 
 SERVICE = (sys.executable, "-m", "colo_bridge.lab.service")
 SERVICE_PORT = 7000
+HTTP_PORT = 80
 LISTENING = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it (include/net/tcp_states.h)."""
 CLIENT_SECONDS = 300.0
@@ -26,6 +27,11 @@ CLIENT_SECONDS = 300.0
 def start_service() -> None:
     """Start the deterministic server in both guests; it ends with the lab."""
     serve_in_guests({guest: [*SERVICE, "serve"] for guest in GUESTS}, SERVICE_PORT)
+
+
+def start_http_service() -> None:
+    """The same over HTTP."""
+    serve_in_guests({guest: [*SERVICE, "http"] for guest in GUESTS}, HTTP_PORT)
 
 
 def serve_in_guests(commands: dict[Role, list[str]], port: int) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import socket
 from dataclasses import dataclass
 from typing import Any
 
+from colo_bridge.config_link import refusal_without_tls, split_address
 from colo_bridge.errors import OperatorError
 
 log = logging.getLogger(__name__)
-
-_FORM = re.compile(r"(?:\[([^]]+)\]|([^:\[\]]+)):(\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +35,18 @@ class Resolved:
 
 def parse(text: str) -> Address:
     """HOST:PORT; raises OperatorError."""
-    found = _FORM.fullmatch(text)
-    if found and int(found[3]) <= 0xFFFF:
-        return Address(found[1] or found[2], int(found[3]))
-    raise OperatorError(f"{text!r} is no address of the link", "HOST:PORT, as in 192.0.2.1:9000 or [2001:db8::1]:9000")
+    try:
+        return Address(*split_address(text))
+    except ValueError as error:
+        raise OperatorError(str(error)) from error
 
 
 def check_plain(address: str, insecure: bool) -> None:
     """May this numeric address be used without TLS? Raises OperatorError; what was insisted on is logged."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if parsed.is_loopback:
-        return
-    if parsed.is_unspecified:
-        raise OperatorError(f"the link does not listen at {address} without TLS", "name one address, or configure TLS")
-    if not insecure:
-        raise OperatorError(
-            f"the link to or at {address} needs TLS",
-            "`colo-bridge pki init` makes certificates; or say insecure = true",
-        )
-    log.warning("the link at %s has no TLS: whoever is on the way can read and forge what the guest sends", address)
+    if refusal := refusal_without_tls(address, insecure):
+        raise OperatorError(refusal)
+    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        log.warning("the link at %s has no TLS: whoever is on the way can read and forge what the guest sends", address)
 
 
 def resolve(address: Address) -> Resolved:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import asdict, replace
+from functools import partial
 
 from colo_bridge.errors import ColoBridgeError, PeerError
+from colo_bridge.link.failure import explained
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.conversation import CONTROL
 from colo_bridge.link.protocol.messages import Hello, Message
-from colo_bridge.link.session import LinkCounters, LinkOwner, LinkSettings, Session
+from colo_bridge.link.session import Contact, LinkCounters, LinkOwner, LinkSettings, Session
 from colo_bridge.link.stream import Stream
-from colo_bridge.link.tls import Credentials, describe
+from colo_bridge.link.tls import Credentials
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Buffer
 
 log = logging.getLogger(__name__)
 
 _TICKS_PER_INTERVAL = 4
+_MOST_COMPLAINTS = 32
+"""Told while the link does not come up; more are only counted."""
 
 
 class LinkEnd:
@@ -25,6 +30,7 @@ class LinkEnd:
 
     def __init__(self, settings: LinkSettings, owner: LinkOwner, credentials: Credentials | None) -> None:
         self.counters = LinkCounters()
+        """Of the sessions that are over; `statistics` has the present one's too."""
         self.credentials = credentials
         """None: without TLS."""
         self._settings = settings
@@ -32,7 +38,8 @@ class LinkEnd:
         self._where = ""
         self._session: Session | None = None
         self._streams: dict[Stream, Session | None] = {}
-        self._complaint = ""
+        self._complaints: set[str] = set()
+        self._contact = Contact()
         self._timer: asyncio.TimerHandle | None = None
 
     # What the daemon calls.
@@ -40,6 +47,30 @@ class LinkEnd:
     @property
     def up(self) -> bool:
         return self._session is not None and self._session.up
+
+    @property
+    def peer(self) -> Hello | None:
+        """The other side, while the link is up."""
+        return self._session.peer if self._session is not None and self._session.up else None
+
+    @property
+    def since(self) -> float | None:
+        """When the link came up or went down last, in seconds of the monotonic clock; None: it never was up."""
+        return self._contact.since
+
+    @property
+    def heard(self) -> float | None:
+        """When anything was last heard of the other side, by the same clock, in whichever session."""
+        return self._contact.heard if self._session is None else self._session.heard
+
+    def statistics(self) -> dict[str, int]:
+        """All counters as they are now, and the bytes that wait to be sent."""
+        counters, queued = replace(self.counters), 0
+        session = self._session
+        if session is not None and not session.ended.done():
+            session.count(counters)
+            queued = sum(stream.outgoing.queued_bytes for stream in session.streams.values())
+        return {**asdict(counters), "queued_bytes": queued}
 
     def put(self, nic: str, packet: Buffer | memoryview) -> bool:
         """Queue a copy of a packet, its virtio-net header in front; False: lost, the link is down or its queue full."""
@@ -64,6 +95,26 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.barrier(epoch)
 
+    def pause(self, nic: str) -> None:
+        """Hand over nothing more of this NIC's stream until `resume`, or until the next session.
+
+        From within `link_packets` and `link_barrier`, what came behind waits too. The other side can send no more once
+        the kernel's buffers are full, and finds its queue `full`; heartbeats go on, on the control stream.
+        """
+        if self._session is not None and self._session.up:
+            self._session.pause(nic)
+
+    def resume(self, nic: str) -> None:
+        """Go on, soon: nothing is handed over from within this."""
+        if self._session is not None and self._session.up:
+            self._session.resume(nic)
+
+    def reload(self) -> None:
+        """Show and accept for new connections what TLS's files hold now; raises OperatorError and changes nothing."""
+        if self.credentials is not None:
+            self.credentials.reload()
+            log.info("the link %s has read its certificates anew", self._where)
+
     def disconnect(self, reason: str) -> None:
         """End the session; the other side is told why."""
         if self._session is not None:
@@ -71,8 +122,9 @@ class LinkEnd:
 
     # Life.
 
-    def _new(self, name: str) -> Session:
-        return Session(name, self._settings, self._owner, self.counters, self._complain)
+    def _new(self, name: str, who: str = "") -> Session:
+        complain = partial(self._complain, who=who)
+        return Session(name, self._settings, self._owner, self.counters, self._contact, complain)
 
     def _tick(self) -> None:
         interval = self._settings.timing.interval / _TICKS_PER_INTERVAL
@@ -106,7 +158,7 @@ class LinkEnd:
         if session is not None:
             session.established(stream, peer)
             if session.up:
-                self._complaint = ""
+                self._complaints.clear()
 
     def arrived(self, stream: Stream, message: Message) -> None:
         session = self._streams[stream]
@@ -119,16 +171,20 @@ class LinkEnd:
     def closed(self, stream: Stream, closed: Closed) -> None:
         session = self._streams[stream]
         if session is None:
-            self._complain(closed.error)
+            self._complain(closed.error, stream.remote)
             return
         session.closed(closed)
         if self._session is session:
             self._session = None
 
-    def _complain(self, error: OSError | ColoBridgeError) -> None:
-        """Once for each reason: there may be a try every few seconds, for days."""
+    def _complain(self, error: OSError | ColoBridgeError, who: str = "") -> None:
+        """Once for each reason: there may be a try every few seconds, for days. `who`: the address that asked."""
         self.counters.refused += 1
-        complaint = describe(error) if isinstance(error, OSError) else str(error)
-        if complaint != self._complaint:
-            log.error("the link %s: %s", self._where, complaint)
-        self._complaint = complaint
+        asked = f", asked by {who}" if who else ""
+        complaint = f"{asked}: {explained(error)}"
+        if complaint in self._complaints or len(self._complaints) > _MOST_COMPLAINTS:
+            return
+        self._complaints.add(complaint)
+        if len(self._complaints) > _MOST_COMPLAINTS:
+            complaint = ": there are ever more reasons why it does not come up, from now on they are only counted"
+        log.error("the link %s%s", self._where, complaint)

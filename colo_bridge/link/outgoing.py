@@ -29,7 +29,10 @@ def words_of(packet: Buffer | memoryview) -> bytes:
 class Outgoing:
     """`queued_bytes` never exceeds `limit` by more than one packet and the messages."""
 
-    __slots__ = ("_limit", "_queue", "_sent_of_first", "dropped_bytes", "dropped_packets", "queued_bytes", "sent_bytes")
+    __slots__ = (
+        *("_left", "_limit", "_messages", "_messages_left", "_queue", "_sent_of_first"),
+        *("dropped_bytes", "dropped_packets", "queued_bytes", "sent_bytes"),
+    )
 
     def __init__(self, limit: int) -> None:
         self.queued_bytes = self.sent_bytes = 0
@@ -37,6 +40,9 @@ class Outgoing:
         self._limit = limit
         self._queue: deque[bytes] = deque()
         self._sent_of_first = 0
+        # Counted by what has left at once, so that a packet costs nothing: a message is known by its place.
+        self._left = self._messages_left = 0
+        self._messages: deque[int] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -49,6 +55,15 @@ class Outgoing:
     def half_empty(self) -> bool:
         return self.queued_bytes <= self._limit // 2
 
+    @property
+    def sent_packets(self) -> int:
+        """That have left whole, or in one piece with what follows."""
+        messages = self._messages
+        while messages and messages[0] < self._left:
+            messages.popleft()
+            self._messages_left += 1
+        return self._left - self._messages_left
+
     def put(self, packet: Buffer | memoryview) -> bool:
         """Queue a copy of a packet, its virtio-net header in front; False if there is no room for it."""
         length = len(packet)
@@ -56,20 +71,26 @@ class Outgoing:
             self.dropped_packets += 1
             self.dropped_bytes += length
             return False
-        self.add(b"".join((words_of(packet), packet)))
+        self._add(b"".join((words_of(packet), packet)))
         return True
 
     def put_rest(self, words: bytes, packet: Buffer | memoryview, sent: int) -> None:
         """Queue what is left of a packet of which so many bytes, its words included, have left."""
         if sent < len(words) + len(packet):
-            self.add(b"".join((words, packet)))
+            self._add(b"".join((words, packet)))
             self.sent(sent)
         else:
             self.sent_bytes += sent
+            self._left += 1
 
     def add(self, message: bytes) -> None:
-        self._queue.append(message)
-        self.queued_bytes += len(message) + OVERHEAD
+        """Queue what is no packet."""
+        self._messages.append(self._left + len(self._queue))
+        self._add(message)
+
+    def _add(self, data: bytes) -> None:
+        self._queue.append(data)
+        self.queued_bytes += len(data) + OVERHEAD
 
     def parts(self) -> list[bytes | memoryview]:
         """What is to be sent next, as it lies."""
@@ -91,23 +112,27 @@ class Outgoing:
             if taken > 1:
                 queue.appendleft(b"".join([queue.popleft() for _ in range(taken)]))
                 self.queued_bytes -= (taken - 1) * OVERHEAD
+                self._left += taken - 1
         return memoryview(queue[0])[self._sent_of_first :]
 
     def sent(self, count: int) -> None:
         """Forget what has left whole."""
         self.sent_bytes += count
         queue = self._queue
+        before = len(queue)
         count += self._sent_of_first
         while queue and count >= len(queue[0]):
             size = len(queue.popleft())
             count -= size
             self.queued_bytes -= size + OVERHEAD
         self._sent_of_first = count
+        self._left += before - len(queue)
 
     def forget(self, but_first: bool = False) -> None:
         """All but what has left in part, without which nothing could follow; `but_first`: it has, unseen from here."""
         begun = self._queue[0] if self._queue and (but_first or self._sent_of_first) else None
         self._queue.clear()
+        self._messages.clear()
         self.queued_bytes = 0
         if begun is not None:
-            self.add(begun)
+            self._add(begun)

@@ -73,11 +73,25 @@ class LinkCounters:
     """Times that the link came up."""
     refused: int = 0
     """Connections that did not get as far."""
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    """Of packets and messages, as they travel (but for what TLS adds)."""
+    received_packets: int = 0
+    received_bytes: int = 0
+    """The same of what came."""
     dropped_packets: int = 0
     """That found no room in their stream's queue: the other side was too slow."""
     dropped_bytes: int = 0
     unknown_messages: int = 0
     """Of a newer version: ignored."""
+
+
+@dataclass(slots=True)
+class Contact:
+    """What outlives a session; in seconds of the monotonic clock."""
+
+    since: float | None = None
+    heard: float | None = None
 
 
 class Session:
@@ -89,6 +103,7 @@ class Session:
         settings: LinkSettings,
         owner: LinkOwner,
         counters: LinkCounters,
+        contact: Contact,
         complain: Callable[[ColoBridgeError], None],
     ) -> None:
         """`complain` is told why it did not come up."""
@@ -103,10 +118,12 @@ class Session:
         self._settings = settings
         self._owner = owner
         self._counters = counters
+        self._contact = contact
         self._complain = complain
         self._began = time.monotonic()
         self._established: set[str] = set()
         self._early: list[Message] = []
+        self._paused: set[str] = set()
 
     # Streams.
 
@@ -130,6 +147,7 @@ class Session:
     def _come_up(self) -> None:
         assert self.peer is not None
         self.up = True
+        self._contact.since = time.monotonic()
         self._counters.connections += 1
         log.info("the link to %s is up", self.peer.identity)
         self._owner.link_up(self.peer)
@@ -139,8 +157,9 @@ class Session:
         early, self._early = self._early, []
         for message in early:
             self.arrived(self.streams[CONTROL], message)
-        for stream in self.streams.values():
-            stream.resume()
+        for name, stream in self.streams.items():
+            if name not in self._paused:
+                stream.resume()
 
     def end(self, closed: Closed, why: str) -> None:
         """End all streams; `why` is what the other side is told on those that are open."""
@@ -148,11 +167,13 @@ class Session:
             return
         self.ended.set_result(closed)
         was_up, self.up = self.up, False
+        self._contact.heard = self.heard
         for stream in self.streams.values():
             stream.close(why)
-            self._count(stream)
+        self.count(self._counters)
         if was_up:
             assert self.peer is not None
+            self._contact.since = time.monotonic()
             log.warning("the link to %s is down: %s", self.peer.identity, closed.error)
             self._owner.link_down(closed)
         else:
@@ -162,10 +183,22 @@ class Session:
         """One stream has ended."""
         self.end(closed, str(closed.error))
 
-    def _count(self, stream: Stream) -> None:
-        self._counters.dropped_packets += stream.outgoing.dropped_packets
-        self._counters.dropped_bytes += stream.outgoing.dropped_bytes
-        self._counters.unknown_messages += stream.conversation.unknown_messages
+    @property
+    def heard(self) -> float | None:
+        """When anything last came, if only in an earlier session."""
+        streams = (self.streams[name] for name in self._established)
+        return max((stream.conversation.heard for stream in streams), default=self._contact.heard)
+
+    def count(self, counters: LinkCounters) -> None:
+        """Add what its streams have counted."""
+        for stream in self.streams.values():
+            counters.sent_packets += stream.outgoing.sent_packets
+            counters.sent_bytes += stream.outgoing.sent_bytes
+            counters.received_packets += stream.received_packets
+            counters.received_bytes += stream.received_bytes
+            counters.dropped_packets += stream.outgoing.dropped_packets
+            counters.dropped_bytes += stream.outgoing.dropped_bytes
+            counters.unknown_messages += stream.conversation.unknown_messages
 
     def tick(self) -> None:
         for stream in list(self.streams.values()):
@@ -185,7 +218,7 @@ class Session:
             self._owner.link_message(message)
             return
         self._owner.link_barrier(stream.name, message.epoch)
-        if self._gate.passed(stream.name, message.epoch):
+        if self.up and self._gate.passed(stream.name, message.epoch):
             self._owner.link_epoch(self._gate.epoch)
 
     def _keep(self, message: Message) -> None:
@@ -194,6 +227,14 @@ class Session:
         if len(self._early) > _MOST_EARLY:
             error = PeerError(f"more than {_MOST_EARLY} messages came before all streams had greeted")
             self.end(Closed(Ending.VIOLATION, error), str(error))
+
+    def pause(self, nic: str) -> None:
+        self._paused.add(nic)
+        self.streams[nic].pause()
+
+    def resume(self, nic: str) -> None:
+        self._paused.discard(nic)
+        self.streams[nic].resume()
 
     def barrier(self, epoch: int) -> None:
         """What is sent from now on belongs to `epoch`."""

@@ -4,6 +4,7 @@
 2. Nothing waits without a bound, see `outgoing`. Whoever can make its source wait looks at `full`, and goes on at
    `room`; what anybody else puts is dropped while it is full.
 3. The other side is told why the stream ends, as long as it listens: for `_LINGER` seconds at most.
+4. Nothing is handed over between `pause` and `resume`, nor from within them: what was read before waits in the buffer.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import time
 from typing import Protocol
 
 from colo_bridge.errors import ColoBridgeError
+from colo_bridge.link.failure import explained
 from colo_bridge.link.outgoing import Outgoing, words_of
 from colo_bridge.link.protocol.actions import Action, Arrived, Closed, Established, Greeted, Packets, Send
 from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import Hello, Message
-from colo_bridge.link.tls import describe
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Buffer
 
@@ -46,11 +47,20 @@ class StreamOwner(Protocol):
 class Stream:
     """Watched by the running event loop from its making to its end."""
 
-    def __init__(self, connection: socket.socket, conversation: Conversation, owner: StreamOwner, limit: int) -> None:
-        """`limit`: bytes that may wait to be sent."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        conversation: Conversation,
+        owner: StreamOwner,
+        limit: int,
+        remote: str = "",
+    ) -> None:
+        """`limit`: bytes that may wait to be sent; `remote`: the address that dialled, if it was not this side."""
         self.name = ""
+        self.remote = remote
         self.conversation = conversation
         self.outgoing = Outgoing(limit)
+        self.received_packets = self.received_bytes = 0
         self._socket = connection
         self._descriptor = connection.fileno()
         self._tls = connection if isinstance(connection, ssl.SSLSocket) else None
@@ -71,6 +81,9 @@ class Stream:
 
     def read(self) -> None:
         """Take what has come."""
+        if self._postponed and self._reading:
+            postponed, self._postponed = self._postponed, []
+            self._perform(postponed)
         conversation = self.conversation
         for _ in range(_READS):
             if self._closed or not self._reading:
@@ -81,11 +94,12 @@ class Stream:
             except _NOT_NOW:
                 return
             except OSError as error:
-                self._perform(conversation.ended(describe(error)))
+                self._perform(conversation.ended(explained(error)))
                 return
             if not count:
                 self._perform(conversation.ended())
                 return
+            self.received_bytes += count
             self._perform(conversation.received(count, time.monotonic()))
             if self._tls is None and count < len(room):
                 return
@@ -94,7 +108,10 @@ class Stream:
             self._loop.call_soon(self.read)
 
     def pause(self) -> None:
-        """Read no more, and hand over nothing, until `resume`: the other side has to wait."""
+        """Read no more, and hand over nothing, until `resume`: the other side has to wait.
+
+        In the midst of what was read, what stands behind the packets or the message that is being handed over waits.
+        """
         if not self._closed and self._reading:
             self._reading = False
             self._loop.remove_reader(self._descriptor)
@@ -103,8 +120,6 @@ class Stream:
         if not self._closed and not self._reading:
             self._reading = True
             self._loop.add_reader(self._descriptor, self.read)
-            postponed, self._postponed = self._postponed, []
-            self._perform(postponed)
             self._loop.call_soon(self.read)
 
     # Out.
@@ -157,15 +172,19 @@ class Stream:
             self._watch_for_room(True)
             self._tell_room()
             return
-        except OSError:
-            # The other side has gone: what it said before is still to be read, and then the end.
+        except OSError as error:
             outgoing.forget()
-            self._loop.call_soon(self.resume)
+            self._loop.call_soon(self._broken, explained(error))
         self._watch_for_room(False)
         self._tell_room()
         if self._closed and not self.released.done():
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_WR)
+
+    def _broken(self, error: ColoBridgeError) -> None:
+        """Nothing can be sent any more; who reads will read what the other side said last, and the end."""
+        if not self._reading:
+            self._perform(self.conversation.ended(error))
 
     def _send_some(self) -> int:
         if self._tls is not None:
@@ -220,6 +239,7 @@ class Stream:
                 return
             match action:
                 case Packets(frames):
+                    self.received_packets += len(frames)
                     self._owner.packets(self, self.conversation.buffer, frames)
                 case Send(data):
                     self._send_data(data)

@@ -6,6 +6,7 @@
     any but YIELDED        comparing                   PROTECTED (1)            GiveBack
     UNSYNCHRONISED,        secondary_lost              LOST                     -
     PROTECTED
+    PROTECTED              suspended                   UNSYNCHRONISED           -
     WAITING, LOST,         tick, held for too long     SOLO, or ASKING, if      AskArbiter
     UNSYNCHRONISED                                     there is an arbiter,
                                                        or CLOSED (2)
@@ -163,6 +164,12 @@ class PrimaryMembership:
         if self.state in (PrimaryState.UNSYNCHRONISED, PrimaryState.PROTECTED):
             actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
         return actions + (self._drained(now) if self._drain_by is not None else [])
+
+    def suspended(self, why: str, now: float) -> list[Action]:
+        """The secondary is there, but what it sends cannot be compared until the next checkpoint."""
+        if self.state is not PrimaryState.PROTECTED:
+            return []
+        return self._enter(PrimaryState.UNSYNCHRONISED, f"the replicas have to be synchronised: {why}", now)
 
     def peer_is_live(self, reason: str, now: float) -> list[Action]:
         """The other side says that it is the service."""

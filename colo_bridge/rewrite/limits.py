@@ -21,13 +21,15 @@ class RewriteLimits:
     neighbours: int = 4_096
     """Neighbours remembered that told their address, and as many more that were only seen to use it; one more
     evicts the one that was silent for the longest."""
+    addresses: int = 64
+    """Addresses of the guest itself, remembered in the same way."""
     neighbour_idle: float = 14_400.0
-    """Seconds after which a neighbour that is not heard is forgotten."""
+    """Seconds after which a neighbour, or an address of the guest, that is not heard is forgotten."""
 
 
 @dataclass(slots=True)
 class RewriteCounters:
-    """All count packets, except where they say connections or neighbours."""
+    """All count packets, except where they say connections, neighbours or addresses."""
 
     learned: int = 0
     """Connections whose offsets were learned."""
@@ -68,5 +70,9 @@ class RewriteCounters:
     """Neighbours forgotten because the table was full."""
     neighbours_expired: int = 0
     """Neighbours forgotten because they were silent."""
+    addresses_evicted: int = 0
+    """Addresses of the guest forgotten because the table was full."""
+    addresses_expired: int = 0
+    """Addresses of the guest forgotten because it sent nothing from them."""
     synchronisations: int = 0
     """Checkpoints that set all offsets to zero."""

@@ -79,6 +79,10 @@ class Rewriter:
         """Connections known now."""
         return len(self._slow.table)
 
+    def addresses(self) -> list[tuple[bytes, bytes]]:
+        """The guest's own, each behind its hardware address, as it told or used them; see `GuestAddresses.known`."""
+        return self._slow.addresses.known()
+
     def egress(self, frame: bytearray, start: int, end: int, partial_checksum: bool, now: float) -> Parsed:
         """Rewrite the secondary's frame in `frame[start:end]`; raises MalformedPacket.
 

@@ -7,6 +7,7 @@ repeats octets that the client has acknowledged is answered in its name (`cure.p
 
 from __future__ import annotations
 
+from colo_bridge.rewrite.addresses import GuestAddresses
 from colo_bridge.rewrite.connection import UNSEEN, Connection, KeptSegment, Phase
 from colo_bridge.rewrite.cure import answer, lacks_acknowledgment
 from colo_bridge.rewrite.fragment import SplitHeader, segment_of
@@ -32,6 +33,7 @@ class SlowPath:
         self.counters = RewriteCounters()
         self.table = ConnectionTable(limits)
         self.neighbours = Neighbours(limits, self.counters)
+        self.addresses = GuestAddresses(limits, self.counters)
         self._limits = limits
         self._header = header
         self._cures = cures
@@ -53,6 +55,7 @@ class SlowPath:
             self.counters.expired += 1
             self._drop_kept(connection)
         self.neighbours.expire(now)
+        self.addresses.expire(now)
 
     # From the guest.
 
@@ -66,7 +69,10 @@ class SlowPath:
         if packet is not None:
             self._from_guest(frame, start, packet, packet is parsed, partial_checksum, now)
         elif isinstance(parsed, NotCompared):
+            self.addresses.hear(frame, start, end, now)
             self._guest_asks(frame, start, end)
+        else:
+            self.addresses.sample(frame, start, end, now)
         return parsed
 
     def _guest_asks(self, frame: bytearray, start: int, end: int) -> None:
@@ -83,6 +89,7 @@ class SlowPath:
         # Fast path: an established connection that carries on has nothing to be learned from.
         carries_on = connection is not None and connection.flowing and packet.flags & _DECISIVE == ACK
         if not carries_on:
+            self.addresses.hear(frame, start, packet.end, now)
             connection = self._guest_speaks(connection, frame, packet, options, now)
         if connection is None:
             return

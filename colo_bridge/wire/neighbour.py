@@ -19,12 +19,13 @@ from colo_bridge.wire.flow import ICMPV6
 from colo_bridge.wire.frame import behind_tags
 from colo_bridge.wire.packet import ETHERNET_HEADER, Buffer
 
-_ARP_TYPE, _IPV4_TYPE, _IPV6_TYPE = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
+ARP_TYPE, IPV6_TYPE = b"\x08\x06", b"\x86\xdd"
+_IPV4_TYPE = b"\x08\x00"
 
 # Hardware and protocol type, the sizes of their addresses, operation, sender's and target's addresses.
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _ETHERNET_AND_IPV4 = (1, 0x0800, 6, 4)
-_REQUEST, _REPLY = 1, 2
+REQUEST, REPLY = 1, 2
 
 # Version, payload length, next header, hop limit, source, destination.
 _IPV6 = struct.Struct("!IHBB16s16s")
@@ -36,7 +37,8 @@ _MESSAGE = struct.Struct("!BBHI16s")
 _ROUTER_SOLICITATION, _ROUTER_ADVERTISEMENT, _SOLICITATION, _ADVERTISEMENT = 133, 134, 135, 136
 _FIXED_PARTS = {_ROUTER_SOLICITATION: 8, _ROUTER_ADVERTISEMENT: 16, _SOLICITATION: 24, _ADVERTISEMENT: 24}
 """Bytes in front of a message's options."""
-_ROUTER, _SOLICITED, _OVERRIDE = 0x8000_0000, 0x4000_0000, 0x2000_0000
+ROUTER, OVERRIDE = 0x8000_0000, 0x2000_0000
+_SOLICITED = 0x4000_0000
 _SOURCES, _TARGETS = 1, 2
 """Options with the hardware address of a message's source, or of its target."""
 _OPTION = struct.Struct("!BB6s")
@@ -79,9 +81,9 @@ def announced(buffer: Buffer, start: int, end: int) -> Announcement | None:
     """What a frame for the guest tells by ARP or neighbour discovery; raises MalformedPacket for its tags."""
     vlans, at = behind_tags(buffer, start, end)
     ethernet_type = buffer[at - 2 : at]
-    if ethernet_type == _ARP_TYPE:
+    if ethernet_type == ARP_TYPE:
         return _announced_by_arp(buffer, at, end, vlans)
-    if ethernet_type == _IPV6_TYPE:
+    if ethernet_type == IPV6_TYPE:
         return _announced_by_message(buffer, start, at, end, vlans)
     return None
 
@@ -92,7 +94,7 @@ def plain_source(buffer: Buffer, start: int) -> tuple[bytes, Buffer]:
     address = b""
     if ethernet_type == _IPV4_TYPE:
         address = bytes(buffer[start + 26 : start + 30])
-    elif ethernet_type == _IPV6_TYPE and buffer[start + 20] != ICMPV6:
+    elif ethernet_type == IPV6_TYPE and buffer[start + 20] != ICMPV6:
         address = bytes(buffer[start + 22 : start + 38])
     return address, buffer[start + 6 : start + 12]
 
@@ -103,7 +105,7 @@ def sender(buffer: Buffer, start: int, end: int) -> Announcement | None:
     ethernet_type = buffer[at - 2 : at]
     if ethernet_type == _IPV4_TYPE:
         address = bytes(buffer[at + 12 : at + 16])
-    elif ethernet_type == _IPV6_TYPE:
+    elif ethernet_type == IPV6_TYPE:
         address = bytes(buffer[at + 8 : at + 24])
     else:
         return None
@@ -114,9 +116,9 @@ def asked(buffer: Buffer, start: int, end: int) -> Question | None:
     """What a guest's frame asks by ARP or neighbour discovery; raises MalformedPacket for its tags."""
     vlans, at = behind_tags(buffer, start, end)
     ethernet_type = buffer[at - 2 : at]
-    if ethernet_type == _ARP_TYPE:
+    if ethernet_type == ARP_TYPE:
         found = _asked_by_arp(buffer, at, end)
-    elif ethernet_type == _IPV6_TYPE:
+    elif ethernet_type == IPV6_TYPE:
         found = _asked_by_message(buffer, start, at, end)
     else:
         return None
@@ -133,22 +135,23 @@ def answer(question: Question, hardware: bytes, is_router: bool) -> bytes:
     """The frame by which the asked one tells its hardware address."""
     link = question.asker_hardware + hardware + question.tags
     if len(question.target) == 4:
-        return link + _ARP_TYPE + _reply(question, hardware)
-    return link + _IPV6_TYPE + _advertisement(question, hardware, is_router)
+        return link + ARP_TYPE + arp(REPLY, hardware, question.target, question.asker_hardware, question.asker)
+    flags = _SOLICITED | OVERRIDE | (ROUTER if is_router else 0)
+    return link + IPV6_TYPE + advertisement(question.target, hardware, flags, question.asker)
 
 
-def _reply(question: Question, hardware: bytes) -> bytes:
-    addresses = (hardware, question.target, question.asker_hardware, question.asker)
-    return _ARP.pack(*_ETHERNET_AND_IPV4, _REPLY, *addresses)
+def arp(operation: int, hardware: bytes, address: bytes, target_hardware: bytes, target: bytes) -> bytes:
+    """What stands behind an Ethernet header in which the type says so."""
+    return _ARP.pack(*_ETHERNET_AND_IPV4, operation, hardware, address, target_hardware, target)
 
 
-def _advertisement(question: Question, hardware: bytes, is_router: bool) -> bytes:
-    flags = _SOLICITED | _OVERRIDE | (_ROUTER if is_router else 0)
-    message = bytearray(_MESSAGE.pack(_ADVERTISEMENT, 0, 0, flags, question.target))
+def advertisement(address: bytes, hardware: bytes, flags: int, destination: bytes) -> bytes:
+    """The IPv6 packet by which a neighbour tells its hardware address, its checksum finished."""
+    message = bytearray(_MESSAGE.pack(_ADVERTISEMENT, 0, 0, flags, address))
     message += _OPTION.pack(_TARGETS, 1, hardware)
-    total = ones_sum(question.target + question.asker) + len(message) + ICMPV6 + ones_sum(message)
+    total = ones_sum(address + destination) + len(message) + ICMPV6 + ones_sum(message)
     message[2:4] = (0xFFFF - total % 0xFFFF).to_bytes(2, "big")
-    header = _IPV6.pack(_IPV6_VERSION, len(message), ICMPV6, _FROM_THE_LINK, question.target, question.asker)
+    header = _IPV6.pack(_IPV6_VERSION, len(message), ICMPV6, _FROM_THE_LINK, address, destination)
     return header + message
 
 
@@ -160,7 +163,7 @@ def _announced_by_arp(buffer: Buffer, at: int, end: int, vlans: bytes) -> Announ
 
 def _asked_by_arp(buffer: Buffer, at: int, end: int) -> tuple[bytes, bytes, bytes] | None:
     found = _arp(buffer, at, end)
-    if found is None or found[0] != _REQUEST:
+    if found is None or found[0] != REQUEST:
         return None
     return found[3], found[2], found[1]
 
@@ -170,7 +173,7 @@ def _arp(buffer: Buffer, at: int, end: int) -> tuple[int, bytes, bytes, bytes] |
     if end - at < _ARP.size:
         return None
     *kinds, operation, hardware, source, _, target = _ARP.unpack_from(buffer, at)
-    if tuple(kinds) != _ETHERNET_AND_IPV4 or operation not in (_REQUEST, _REPLY):
+    if tuple(kinds) != _ETHERNET_AND_IPV4 or operation not in (REQUEST, REPLY):
         return None
     return operation, hardware, source, target
 
@@ -183,7 +186,7 @@ def _announced_by_message(buffer: Buffer, start: int, at: int, end: int, vlans: 
     if message.kind == _ROUTER_ADVERTISEMENT:
         is_router = True
     elif message.kind == _ADVERTISEMENT:
-        is_router, address, option = bool(message.flags & _ROUTER), message.target, _TARGETS
+        is_router, address, option = bool(message.flags & ROUTER), message.target, _TARGETS
     hardware = message.options.get(option)
     if hardware is None and address == message.source:
         # An answer to one host alone may leave it out (RFC 4861 §4.4).

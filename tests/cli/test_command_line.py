@@ -13,7 +13,8 @@ import pytest
 
 from colo_bridge import __version__, config
 from colo_bridge.cli import logs, privileges
-from colo_bridge.daemon.control import ControlServer
+from colo_bridge.cli.main import main
+from colo_bridge.daemon.control import ControlServer, refusing
 
 GOOD = """
 role = "primary"
@@ -64,11 +65,20 @@ def sentence(finished, exit_status=2) -> str:
 
 @pytest.fixture
 def daemon(file):
-    """A control socket that answers `status` with what the returned dictionary holds."""
+    """A control socket that answers `status` with the dictionary that is returned, and verbs with their arguments."""
     answer, ready, stop = dict(STATUS), threading.Event(), []
 
+    def echo(request):
+        return {"state": request.pop("verb"), "reason": json.dumps(request) if request else ""}
+
     async def serve():
-        server = ControlServer(config.load(file).control_socket, {"status": lambda request: answer})
+        verbs = {
+            "status": lambda request: answer,
+            **dict.fromkeys(["failover", "solo", "resume"], echo),
+            **refusing(["protect"], "no secondary is connected", "see its log"),
+            "reload": lambda request: {"changed": answer["changed"]},
+        }
+        server = ControlServer(config.load(file).control_socket, verbs)
         await server.start()
         end = asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(end.set))
@@ -95,6 +105,7 @@ def test_version():
         "",
         "pki init",
         *["run", "check", "status", "checkpoint", "passthrough", "port", "cleanup", "compare", "replay", "pki", "lab"],
+        *["failover", "solo", "resume", "protect", "drain", "reload"],
     ],
 )
 def test_every_command_explains_itself(command):
@@ -148,6 +159,16 @@ def test_check_prints_the_effective_configuration(file):
     assert config.parse(finished.stdout) == config.load(file)
 
 
+def test_check_prints_what_both_hosts_must_have_alike(file):
+    file.write_text(
+        'role = "primary"\nguest = "web"\n[[nic]]\nprimary_port = "tap0"\nqueue = 700\n'
+        '[link]\nlisten = "127.0.0.1:9000"\nidentity = "host-a"\n'
+    )
+    finished = colo_bridge("check", file)
+    assert finished.stdout.startswith(f"# digest {config.load(file).digest()}: ")
+    assert config.parse(finished.stdout) == config.load(file)
+
+
 def test_a_reader_that_goes_away_is_no_traceback(file):
     finished = subprocess.run(
         ["bash", "-c", '"$0" -m colo_bridge check "$1" | true; exit "${PIPESTATUS[0]}"', sys.executable, file],
@@ -187,6 +208,51 @@ def test_status_of_an_unprotected_guest_is_3(file, daemon):
     finished = colo_bridge("status", file)
     assert finished.returncode == 3
     assert "net0: the rule is gone; net0: the bridge's hook is off" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_status"),
+    [
+        *[("protected", 0), ("standby", 0), ("starting", 3), ("waiting", 3), ("lost", 3), ("alone", 3), ("asking", 3)],
+        *[("unsynchronised", 3), ("solo", 4), ("drained", 4), ("live", 5), ("closed", 6), ("yielded", 6)],
+    ],
+)
+def test_every_state_has_its_exit_status(state, exit_status, file, daemon, capsys):
+    daemon["state"] = state
+    assert (main(["status", str(file)]), state in capsys.readouterr().out) == (exit_status, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["failover"], 'failover: {"fenced": false, "accept_loss": false}'),
+        (["failover", "--fenced", "--accept-loss"], 'failover: {"fenced": true, "accept_loss": true}'),
+        (["solo", "--fenced"], 'solo: {"fenced": true}'),
+        (["resume"], "resume"),
+    ],
+)
+def test_a_decision_is_handed_on_and_its_outcome_printed(arguments, line, file, daemon, capsys):
+    assert main([*arguments, str(file)]) == 0
+    assert main([*arguments, "--guest", "web", "--run-dir", config.load(file).run_dir]) == 0
+    assert capsys.readouterr().out == f"{line}\n" * 2
+
+
+def test_a_decision_that_is_refused_is_one_sentence(file, daemon):
+    assert "no secondary is connected (see its log)" in sentence(colo_bridge("protect", file), 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [([], "nothing has changed"), (["passthrough", "control.uids"], "taken over: passthrough, control.uids")],
+)
+def test_reload_says_what_was_taken_over(changed, line, file, daemon, capsys):
+    daemon["changed"] = changed
+    assert (main(["reload", str(file)]), capsys.readouterr().out) == (0, f"{line}\n")
+
+
+@pytest.mark.parametrize("command", ["failover", "solo", "resume", "protect", "drain", "reload"])
+def test_a_decision_without_a_daemon_is_one_sentence(command, file):
+    assert "no daemon listens" in sentence(colo_bridge(command, file))
 
 
 def test_status_by_name(file, daemon):

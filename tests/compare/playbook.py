@@ -16,8 +16,8 @@ A line is `SIDE [TOKEN] [FORM…] [KIND] [FLAGS] [RANGE] [ack N] [win N] [OPTION
   fragmented packet.
 - OPTION is a TCP option: `mss N`, `scale N`, `sack` (permitted), `time N` or `stamps N N` (timestamps: the
   second is the echo), `block N N` (SACK) or `cookie N` (Fast Open).
-- `checkpoint`, `checkpoint synchronised`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets; the
-  last three move the clock to that second.
+- `checkpoint`, `checkpoint synchronised`, `forget`, `tick SECONDS`, `age SECONDS` and `cure SECONDS` are not packets;
+  the last three move the clock to that second.
 - OUTCOME lists, in order: `a` released, `-a` dropped, `~a` revised, `^1+10` octets forwarded (`^F1+10` with a FIN),
   `=a` replaced, `!reason` divergences.  Nothing else may happen.
 """
@@ -177,6 +177,8 @@ class Playbook:
         match words:
             case ["checkpoint", *rest]:
                 self.comparator.checkpoint_done(synchronised=rest == ["synchronised"])
+            case ["forget"]:
+                self.comparator.forget()
             case ["tick", seconds]:
                 self.now = float(seconds)
                 self.comparator.tick(self.now)

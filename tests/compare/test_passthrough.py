@@ -211,3 +211,31 @@ def test_a_passthrough_connection_that_opens_again_is_kept_again() -> None:
 def test_after_a_checkpoint_rules_go_on() -> None:
     made = book(SSH).run("P a SA 0 ack 1 => a\ncheckpoint synchronised =>\nP b 1+10 ack 1 => b\nS 1+10!3 ack 1 =>")
     assert counted(made, "ssh") == (2, 1)
+
+
+def test_rules_that_are_exchanged_keep_their_flows_and_numbers() -> None:
+    """Removed and added again, a rule that asks for the opener would not know its connections any more."""
+    by_client = Rule("web", protocol=6, guest_ports=(80, 80), opened_by=Opener.CLIENT)
+    made = book(by_client, DNS).run("""
+        P a SA 0 ack 1 => a
+        S   SA 0 ack 1 =>
+    """)
+    made.comparator.passthrough.replace([Rule("first", vlan=7), by_client])
+    made.run("P b 1+10 ack 1 => b")
+    assert counted(made, "web") == (2, 1)
+    assert list(made.comparator.passthrough.counters()) == ["first", "web"]
+
+
+def test_a_rule_that_is_put_ahead_takes_over() -> None:
+    made = book(SSH).run("P a SA 0 ack 1 => a")
+    made.comparator.passthrough.replace([Rule("all", protocol=6), SSH])
+    made.run("P b 1+10 ack 1 => b")
+    assert (counted(made, "all"), counted(made, "ssh")) == ((1, 0), (1, 0))
+
+
+def test_a_rule_of_the_same_name_that_says_something_else_is_a_new_one() -> None:
+    made = book(SSH).run("P a SA 0 ack 1 => a")
+    made.comparator.passthrough.replace([Rule("ssh", protocol=6, guest_ports=(81, 81)), DNS])
+    made.run("P u udp one => u")
+    assert (counted(made, "ssh"), counted(made, "dns")) == ((0, 0), (1, 0))
+    assert made["connections_now"] == 1

@@ -9,12 +9,14 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import uvloop
 
-from colo_bridge.daemon import client
-from colo_bridge.daemon.control import CLIENT_LIMIT, LINE_LIMIT, ControlServer
+from colo_bridge.daemon import client, control
+from colo_bridge.daemon.control import CLIENT_LIMIT, LINE_LIMIT, ControlServer, refusing
 from colo_bridge.daemon.notify import Notifier
 from colo_bridge.errors import OperatorError, PeerError
 
@@ -214,8 +216,118 @@ print(s.makefile().readline())
             output, _ = await process.communicate()
             return json.loads(output)
 
-    assert run(scenario()) == {"ok": False, "error": "only root may use the control socket"}
+    assert run(scenario()) == {
+        "ok": False,
+        "error": "only root and the users of control.uids may use the control socket",
+    }
     assert "uid 65534 refused" in caplog.text
+
+
+@pytest.fixture
+def open_directory():
+    """One that every user may enter, all the way down to it."""
+    with tempfile.TemporaryDirectory(prefix="cb-t-", dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from colo_bridge.cli.main import main
+from colo_bridge.daemon import client
+os.setgroups([]); os.setresgid(65533, 65533, 65533); os.setresuid(65533, 65533, 65533)
+sys.exit(main(["status", "--json", "--guest", "web", "--run-dir", sys.argv[1]]))
+"""
+
+
+def ask_as_another_user(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", AS_ANOTHER_USER, directory]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.mark.parametrize("made_by_us", [True, False])
+def test_users_of_the_configuration_are_answered(run, open_directory, made_by_us, caplog):
+    directory = open_directory / "run" if made_by_us else open_directory
+
+    async def scenario():
+        async with serving(directory / "web.sock", uids=[65533]):
+            return await asyncio.to_thread(ask_as_another_user, directory)
+
+    finished = run(scenario())
+    assert (json.loads(finished.stdout), finished.returncode) == ({"state": "protected"}, 0)
+    assert caplog.messages == []
+
+
+def test_who_may_ask_can_change_while_it_serves(run, open_directory, caplog):
+    async def scenario():
+        path = open_directory / "web.sock"
+        async with serving(path) as server:
+            shut = await asyncio.to_thread(ask_as_another_user, open_directory)
+            server.admit([65533])
+            admitted = await asyncio.to_thread(ask_as_another_user, open_directory)
+            server.admit([65532])
+            refused = await asyncio.to_thread(ask_as_another_user, open_directory)
+            server.admit([])
+            return shut, admitted, refused, stat.S_IMODE(path.stat().st_mode)
+
+    shut, admitted, refused, mode = run(scenario())
+    assert "web.sock may not be opened by this user (be root, or a user of control.uids)" in shut.stderr
+    assert json.loads(admitted.stdout)["state"] == "protected"
+    assert json.loads(refused.stdout)["problem"].startswith("only root and the users of control.uids")
+    assert mode == 0o600
+    assert caplog.messages == ["control socket: uid 65533 refused"]
+
+
+def test_a_connection_of_a_user_who_is_not_admitted_any_more_is_no_use(run, path, monkeypatch):
+    monkeypatch.setattr(control, "_peer_uid", lambda writer: 65533)
+
+    async def scenario():
+        async with serving(path, uids=[65533]) as server:
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            answers = []
+            for uids in ([65533], []):
+                server.admit(uids)
+                writer.write(b'{"verb": "status"}\n')
+                answers.append(json.loads(await reader.readline())["ok"])
+            writer.close()
+            return answers
+
+    assert run(scenario()) == [True, False]
+
+
+def test_a_directory_that_keeps_the_configured_users_out_is_named(run, path, caplog):
+    path.parent.mkdir(mode=0o700)
+
+    async def scenario():
+        async with serving(path, uids=[65533]):
+            pass
+
+    run(scenario())
+    assert caplog.messages == [f"control socket: the users of control.uids may not enter {path.parent} (chmod o+x)"]
+
+
+def test_refused_users_do_not_fill_the_log(run, path, monkeypatch, caplog):
+    monkeypatch.setattr(control, "_peer_uid", lambda writer: 65533)
+
+    async def scenario():
+        async with serving(path, uids=[65532]):
+            for _ in range(30):
+                await exchange(path, b"")
+
+    run(scenario())
+    assert caplog.messages.count("control socket: uid 65533 refused") == 20
+
+
+def test_verbs_of_another_role_are_refused_with_the_reason(run, path):
+    async def scenario():
+        server = ControlServer(path, refusing(["solo"], "this daemon is the secondary", "ask the primary's"))
+        await server.start()
+        answers = await exchange(path, b'{"verb": "solo"}\n')
+        await server.close()
+        return answers
+
+    assert run(scenario()) == [{"ok": False, "error": "this daemon is the secondary (ask the primary's)"}]
 
 
 def test_verbs_that_change_something_are_logged_with_the_user(run, path, caplog):

@@ -11,7 +11,7 @@ import pytest
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.settings import Settings
-from colo_bridge.daemon import datapath
+from colo_bridge.daemon import primary_side
 from colo_bridge.daemon.datapath import DataPath
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.rewrite.limits import RewriteLimits
@@ -20,7 +20,7 @@ from tests import forms, neighbours
 from tests.daemon.fakes import FakeQueue, FakeTap, close_all
 from tests.packets import CLIENT_MAC, arp, ethernet, ipv4, read_tcp, tcp, timestamps, udp
 
-AT_ONCE = datapath._READS
+AT_ONCE = primary_side.READS
 """Packets that one turn reads."""
 TO_GUEST = {"source": "10.0.0.9", "destination": "10.0.0.2", "sport": 5000, "dport": 80}
 

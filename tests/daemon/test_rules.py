@@ -120,3 +120,29 @@ def test_a_rule_means_what_its_keys_say(keys: dict[str, object], wanted: Callabl
     config = parse_passthrough({"name": "x", **keys})
     assert isinstance(config, PassthroughConfig)
     assert rule_of(config) == wanted()
+
+
+def test_a_file_read_again_comes_first_and_keeps_what_was_added(
+    rules: PassthroughRules, nics: list[Comparator]
+) -> None:
+    rules.add(DNS)
+    rules.add(parse_passthrough({"name": "late", "vlan": 7}))
+    rules.reload([DNS])
+    assert [(rule["name"], rule["until_stopped"]) for rule in rules.listing()] == [("dns", False), ("late", True)]
+    assert [list(nic.passthrough.counters()) for nic in nics] == [["dns", "late"], ["dns", "late"]]
+    rules.reload([SSH])
+    assert [rule["name"] for rule in rules.listing()] == ["ssh", "late"]
+
+
+def test_a_configured_rule_that_was_deleted_comes_back_with_the_file(rules: PassthroughRules) -> None:
+    rules.remove("ssh")
+    rules.reload([SSH])
+    assert [(rule["name"], rule["until_stopped"]) for rule in rules.listing()] == [("ssh", False)]
+
+
+def test_a_file_that_leaves_no_room_for_what_was_added_changes_nothing(rules: PassthroughRules) -> None:
+    rules.add(DNS)
+    full = [parse_passthrough({"name": f"r{number}", "vlan": 7}) for number in range(MOST_PASSTHROUGH_RULES)]
+    with pytest.raises(OperatorError, match="1 were added at run time: delete some"):
+        rules.reload(full)
+    assert [rule["name"] for rule in rules.listing()] == ["ssh", "dns"]

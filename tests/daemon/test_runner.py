@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from colo_bridge.cli import toml
 from colo_bridge.config import Config, parse
 from colo_bridge.daemon import guard, runner
 from colo_bridge.daemon.control import ControlServer
+from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.errors import KernelError, OperatorError
 from tests.daemon.fakes import FakeProtection
 
@@ -26,7 +28,7 @@ def _harmless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(guard, "_INTERVAL", 0.005)
     monkeypatch.setattr(gc, "freeze", lambda: None)
     interval = sys.getswitchinterval()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -196,3 +198,24 @@ def test_a_signal_while_arming_stops_in_order(config, nics):
     nics[0].arm = lambda: (arm(), terminate())
     assert runner.run(config) == 0
     assert calls(nics) == [["arm", "disarm"], ["arm", "disarm"]]
+
+
+def test_sighup_while_it_arms_waits_until_the_file_can_be_read_again(
+    config: Config, nics: list[FakeProtection], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    arm, check = nics[0].arm, nics[0].check
+
+    def arm_and_hang_up() -> None:
+        arm()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGHUP)
+
+    def check_until_reloaded() -> list:
+        if "was read again: no key has changed" in caplog.text:
+            terminate()
+        return check()
+
+    nics[0].arm, nics[0].check = arm_and_hang_up, check_until_reloaded
+    file = tmp_path / "web.toml"
+    file.write_text(toml.dump(config.model_dump(exclude_none=True)), encoding="utf-8")
+    assert runner.run(config, file) == 0

@@ -17,12 +17,16 @@ from typing import Any
 import pytest
 import uvloop
 
+from colo_bridge.cli import toml
 from colo_bridge.cli.main import main
 from colo_bridge.config import Config, parse
+from colo_bridge.daemon import comparing as comparing_module
+from colo_bridge.daemon import divergences as divergences_module
 from colo_bridge.daemon import guard as guard_module
-from colo_bridge.daemon import service as service_module
 from colo_bridge.daemon.client import ask
+from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.daemon.service import Service
+from colo_bridge.errors import OperatorError, PeerError
 from colo_bridge.kernel.fault import Fault
 from tests.captures import read_pcapng
 from tests.checkpoint.fake_qemu import FakeQemu
@@ -74,14 +78,14 @@ class Daemon:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "_INTERVAL", 0.01)
-    monkeypatch.setattr(service_module, "_TICK", 0.01)
-    monkeypatch.setattr(service_module, "_AGE", 0.01)
+    monkeypatch.setattr(comparing_module, "TICK", 0.01)
+    monkeypatch.setattr(comparing_module, "AGE", 0.01)
 
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Nothing ends with a signal that the daemon did not take."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -246,8 +250,8 @@ def test_observing_holds_nothing_and_asks_for_nothing(
 def test_observing_does_not_fill_the_log(
     configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "_OBSERVED_LINES", 2)
-    monkeypatch.setattr(service_module, "_OBSERVED_SECONDS", 0.5)
+    monkeypatch.setattr(divergences_module, "_OBSERVED_LINES", 2)
+    monkeypatch.setattr(divergences_module, "_OBSERVED_SECONDS", 0.5)
 
     async def scenario(daemon: Daemon) -> None:
         for port in range(5):
@@ -729,3 +733,103 @@ def test_a_stop_of_the_daemon_does_not_wait_for_the_end_of_a_pause(in_colo: Conf
         assert daemon.running.exception() is None
 
     follow(in_colo, scenario)
+
+
+# A changed configuration.
+
+DNS = '[[passthrough]]\nname = "dns"\nprotocol = "udp"\nguest_ports = 53'
+
+
+def text_of(config: Config) -> str:
+    return toml.dump(config.model_dump(exclude_none=True))
+
+
+def write(config: Config, path: Path) -> Path:
+    path.write_text(text_of(config), encoding="utf-8")
+    return path
+
+
+def test_reload_takes_over_what_may_change(configure: Callable[..., Config], tmp_path: Path) -> None:
+    config = configure()
+
+    async def scenario(daemon: Daemon) -> None:
+        daemon.service.file = write(configure(DNS, "[control]\nuids = [65533]"), tmp_path / "web.toml")
+        held = daemon.nic.queue.put(OURS)
+        await daemon.until(lambda: daemon.status["counters"]["held_packets_now"])
+        answer = await asyncio.to_thread(ask, config.control_socket, "reload")
+        assert answer == {"changed": ["passthrough", "control.uids"]}
+        assert config.control_socket.stat().st_mode & 0o777 == 0o666
+        await daemon.until(lambda: daemon.nic.queue.accepted == held)
+        assert daemon.status["passthrough"]["dns"]["packets"] == 1
+        assert await asyncio.to_thread(ask, config.control_socket, "reload") == {"changed": []}
+        write(configure(), tmp_path / "web.toml")
+        assert daemon.service.reload() == ["passthrough", "control.uids"]
+        assert daemon.status["passthrough"] == {}
+        assert config.control_socket.stat().st_mode & 0o777 == 0o600
+
+    run(config, scenario)
+
+
+def test_reload_is_all_or_nothing(configure: Callable[..., Config], tmp_path: Path) -> None:
+    config = configure()
+    rules = [DNS.replace('"dns"', f'"r{number}"') for number in range(64)]
+    wrong = [
+        (
+            text_of(configure(DNS, "[compare]\ntimeout = 9")),
+            "a change of compare.timeout",
+        ),
+        ("guest = 5", "key role is missing"),
+        (
+            text_of(configure(*rules, "[control]\nuids = [7]")),
+            "64 passthrough rules are",
+        ),
+    ]
+
+    async def scenario(daemon: Daemon) -> None:
+        with pytest.raises(PeerError, match="no configuration file"):
+            await asyncio.to_thread(ask, config.control_socket, "reload")
+        rule = {"name": "late", "protocol": 6}
+        await asyncio.to_thread(ask, config.control_socket, "passthrough-add", arguments={"rule": rule})
+        daemon.service.file = tmp_path / "web.toml"
+        for text, problem in wrong:
+            daemon.service.file.write_text(text, encoding="utf-8")
+            with pytest.raises(PeerError, match=problem):
+                await asyncio.to_thread(ask, config.control_socket, "reload")
+            assert list(daemon.status["passthrough"]) == ["late"]
+            assert config.control_socket.stat().st_mode & 0o777 == 0o600
+
+    run(config, scenario)
+
+
+def test_what_a_role_cannot_take_over_keeps_everything_as_it_is(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(service: Service, config: Config) -> Callable[[], None]:
+        inherited(service, config)
+        raise OperatorError("the certificates cannot be used")
+
+    inherited = Service._prepare_reload
+    monkeypatch.setattr(Service, "_prepare_reload", prepare)
+
+    async def scenario(daemon: Daemon) -> None:
+        daemon.service.file = write(configure(DNS), tmp_path / "web.toml")
+        with pytest.raises(OperatorError, match="certificates"):
+            daemon.service.reload()
+        assert daemon.status["passthrough"] == {}
+
+    run(configure(), scenario)
+
+
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_sighup_reloads_and_a_file_that_is_wrong_ends_nothing(
+    configure: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture, loop: Callable
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        daemon.service.file = write(configure("[limits]\nconnections = 100"), tmp_path / "web.toml")
+        signal.raise_signal(signal.SIGHUP)
+        await daemon.until(lambda: "a change of limits.connections needs a restart" in caplog.text)
+        write(configure(DNS), tmp_path / "web.toml")
+        signal.raise_signal(signal.SIGHUP)
+        await daemon.until(lambda: "dns" in daemon.status["passthrough"])
+
+    run(configure(), scenario, loop=loop)

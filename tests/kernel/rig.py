@@ -237,6 +237,42 @@ def configuration(directory: Path, backend: str, extra: str = "") -> Config:
     )
 
 
+def primary_configuration(directory: Path, backend: str = "auto") -> Config:
+    """Of a host that has only the primary."""
+    return parse(
+        f"""
+        role = "primary"
+        guest = "g1"
+        run_dir = "{directory}"
+        [[nic]]
+        primary_port = "p0"
+        queue = 7
+        [link]
+        listen = "127.0.0.1:9000"
+        [firewall]
+        backend = "{backend}"
+        """
+    )
+
+
+def secondary_configuration(directory: Path) -> Config:
+    return parse(secondary_file(directory))
+
+
+def secondary_file(directory: Path) -> str:
+    """Of a host that has only the secondary."""
+    return f"""
+        role = "secondary"
+        guest = "g1"
+        run_dir = "{directory}"
+        [[nic]]
+        secondary_port = "s0"
+        bridge = "br0"
+        [link]
+        peer = "127.0.0.1:9000"
+        """
+
+
 def receive_from(source: PacketQueue | Tap, timeout: float = PATIENCE) -> object:
     """Wait for the next thing of a PacketQueue or Tap; its `receive` value, falsy on timeout."""
     if not select.select([source], [], [], timeout)[0]:

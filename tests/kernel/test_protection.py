@@ -9,8 +9,7 @@ import pytest
 
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
-from colo_bridge.kernel import bridge, links, nfqueue_messages, traffic
-from colo_bridge.kernel import protection as protection_module
+from colo_bridge.kernel import bridge, links, nfqueue_messages, primary_nic, traffic
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
 from colo_bridge.kernel.protection import NicProtection
@@ -193,7 +192,7 @@ def test_port_made_anew_is_diverted_before_it_is_back_on_its_bridge(backend, tmp
 def test_port_made_anew_that_stays_alone_is_taken_for_a_routed_one(backend, tmp_path, monkeypatch):
     Host()
     made = armed(configuration(tmp_path, backend))
-    monkeypatch.setattr(protection_module, "_SETTLING", 0.0)
+    monkeypatch.setattr(primary_nic, "_SETTLING", 0.0)
     shell("ip link del p0; ip link add p0 type veth peer name p1; ip link set p0 up")
     assert "rule" in parts(made)
     made.mend()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from colo_bridge.lab import lifecycle, topology
 from colo_bridge.lab.layout import RUN_DIR, Role
+from colo_bridge.lab.shape import Shape
 from colo_bridge.lab.topology import enter
 
 COMMAND = [sys.executable, "-m", "colo_bridge"]
@@ -29,9 +30,9 @@ def inside(role: Role, *command: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def on_host(*command: str, stdin: str | None = None) -> str:
-    """The same in cb-host with the namespace's own /sys, as the daemon runs."""
-    entered = ["ip", "netns", "exec", Role.HOST.namespace, *command]
+def on_host(*command: str, stdin: str | None = None, host: Role = Role.HOST) -> str:
+    """The same on a host with the namespace's own /sys, as the daemon runs."""
+    entered = ["ip", "netns", "exec", host.namespace, *command]
     done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
@@ -59,10 +60,10 @@ def nothing_is_left() -> bool:
 
 
 @contextmanager
-def lab(*arguments: str) -> Iterator[None]:
+def lab(*arguments: str, shape: Shape = Shape.ONE_HOST) -> Iterator[None]:
     """A lab made by the command line; a lab of somebody else's is never touched."""
     assert nothing_is_left(), "a lab is up already: colo-bridge lab down"
-    done = colo("lab", "up", *arguments)
+    done = colo("lab", "up", f"--{shape}", *arguments)
     try:
         assert done.returncode == 0, done.stderr
         yield

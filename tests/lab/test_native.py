@@ -12,6 +12,7 @@ import pytest
 
 from colo_bridge.lab import lifecycle, process, workload
 from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, RUN_DIR, Role
+from colo_bridge.lab.shape import Shape
 from tests.lab.helpers import COMMAND, SERVICE, colo, devices, inside, lab, nothing_is_left, wait_until
 
 
@@ -75,7 +76,7 @@ class TestExec:
     def test_input_and_output_pass(self) -> None:
         assert colo("lab", "exec", "primary", "--", "cat", input="hello").stdout == "hello"
 
-    @pytest.mark.parametrize("role", list(Role))
+    @pytest.mark.parametrize("role", Shape.ONE_HOST.roles)
     def test_a_command_knows_where_it_is(self, role: Role) -> None:
         done = colo(
             "lab", "exec", role, "--", "sh", "-c", 'cd "$CB_DIR" && pwd && echo $CB_ROLE && readlink /proc/self/ns/net'
@@ -98,6 +99,11 @@ class TestExec:
     def test_an_exec_without_a_command_is_refused(self) -> None:
         assert colo("lab", "exec", "client").returncode == 2
         assert colo("lab", "exec", "--detach", "client", "--", "no-such-program").returncode == 2
+
+    def test_an_exec_in_a_place_that_another_lab_has_is_refused(self) -> None:
+        done = colo("lab", "exec", "host-a", "--", "true")
+        assert done.returncode == 2
+        assert "client, host, primary, secondary" in done.stderr
 
     def test_the_service_serves_the_client(self) -> None:
         workload.start_service()

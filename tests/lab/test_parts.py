@@ -15,11 +15,14 @@ from colo_bridge.lab.counters import add_up
 from colo_bridge.lab.demo.story import Story, Timing, Transfer
 from colo_bridge.lab.ftp import FtpMode
 from colo_bridge.lab.layout import Mode
+from colo_bridge.lab.options import Options
+from colo_bridge.lab.shape import Shape
 
 
 def test_settings_go_into_the_daemons_file() -> None:
     settings = ["queue.bypass_when_dead=true", "compare.timeout=1.5", "compare.tagged=pass", "nic.queue=3"]
-    made = config.parse(configuration.make("legacy", [*settings, 'checkpoint.command=["/bin/true"]']))
+    options = Options(backend="legacy", settings=(*settings, 'checkpoint.command=["/bin/true"]'))
+    made = config.parse(configuration.make(options, *Shape.ONE_HOST.hosts))
     assert made.queue.bypass_when_dead
     assert made.compare.timeout == 1.5
     assert made.compare.tagged == "pass"
@@ -33,7 +36,7 @@ def test_settings_go_into_the_daemons_file() -> None:
 )
 def test_a_wrong_setting_is_refused(setting: str) -> None:
     with pytest.raises(OperatorError):
-        configuration.make("auto", [setting])
+        configuration.make(Options(settings=(setting,)), *Shape.ONE_HOST.hosts)
 
 
 def test_counters_of_several_rounds() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 
 import pytest
 
@@ -13,6 +16,7 @@ from colo_bridge.lab.service import __main__ as command
 from colo_bridge.lab.service import client
 from colo_bridge.lab.service.client import Request
 from colo_bridge.lab.service.content import PERIOD, block, first_difference, piece
+from colo_bridge.lab.service.http import HttpServer
 from colo_bridge.lab.service.server import Server
 
 HOST = "127.0.0.1"
@@ -114,6 +118,49 @@ def test_the_command_fails_when_nobody_answers(capsys: pytest.CaptureFixture[str
     assert command.main(["turns", "--host", HOST, "--port", port]) == 1
     assert command.main(["get", "--host", HOST, "--port", port]) == 1
     assert not any(json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.fixture(scope="module")
+def http_port() -> Iterator[int]:
+    with HttpServer((HOST, 0)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+class TestHttp:
+    def test_a_download_has_the_seeds_bytes_and_nothing_that_two_replicas_differ_in(self, http_port: int) -> None:
+        with HttpServer((HOST, 0)) as other:
+            threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
+            question = b"GET /70000/9 HTTP/1.1\r\nConnection: close\r\n\r\n"
+            answers = [_raw(number, question, 1 << 20) for number in (http_port, other.server_address[1])]
+            other.shutdown()
+        assert answers[0] == answers[1]
+        assert answers[0].partition(b"\r\n\r\n")[2] == bytes(piece(block(9), 0, 70_000))
+
+    def test_an_upload_is_answered_with_its_sha256(self, http_port: int) -> None:
+        content = bytes(block(1)) * 2
+        connection = HTTPConnection(HOST, http_port, timeout=10)
+        for _ in range(2):  # The connection goes on.
+            connection.request("PUT", "/x", content)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read().decode()) == (201, hashlib.sha256(content).hexdigest() + "\n")
+        connection.close()
+
+    def test_a_paced_download_takes_its_time(self, http_port: int) -> None:
+        begin = time.monotonic()
+        connection = HTTPConnection(HOST, http_port, timeout=10)
+        connection.request("GET", "/2000000/3/5000000")
+        assert connection.getresponse().read() == bytes(block(3))[:PERIOD] + bytes(block(3))[: 2_000_000 - PERIOD]
+        connection.close()
+        assert time.monotonic() - begin > 0.2
+
+    @pytest.mark.parametrize("path", ["/", "/x/1", "/1", "/1/2/3/4"])
+    def test_what_is_not_there(self, http_port: int, path: str) -> None:
+        connection = HTTPConnection(HOST, http_port, timeout=10)
+        connection.request("GET", path)
+        assert connection.getresponse().status == 404
+        connection.close()
 
 
 def _raw(port: int, question: bytes, length: int) -> bytes:

@@ -11,8 +11,8 @@ from colo_bridge.link.protocol.messages import VERSION, Hello, Role
 from colo_bridge.wire.framing import encode
 
 TIMING = Timing(interval=1.0, timeout=4.0, greeting=5.0)
-PRIMARY = Hello(VERSION, Role.PRIMARY, "host-a", "web", "d1", CONTROL, "s1", 0, 30.0)
-SECONDARY = Hello(VERSION, Role.SECONDARY, "host-b", "web", "d1", CONTROL, "", 0, 0.0)
+PRIMARY = Hello(VERSION, Role.PRIMARY, "host-a", "i1", "web", "d1", CONTROL, "s1", 0, 30.0)
+SECONDARY = Hello(VERSION, Role.SECONDARY, "host-b", "i2", "web", "d1", CONTROL, "", 0, 0.0)
 
 
 def packet(contents: bytes) -> bytes:

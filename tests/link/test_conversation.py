@@ -12,6 +12,7 @@ from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import (
     Acknowledgment,
     Barrier,
+    CheckpointRequest,
     Failover,
     Goodbye,
     Heartbeat,
@@ -50,7 +51,11 @@ def test_both_sides_greet_and_learn_of_each_other():
         (PRIMARY, replace(SECONDARY, configuration="d2"), "the primary's digest is d1, the secondary's d2"),
         (PRIMARY, replace(SECONDARY, role=Role.PRIMARY), "both sides of the link are the primary"),
         (replace(PRIMARY, role=Role.SECONDARY), SECONDARY, "both sides of the link are the secondary"),
-        (PRIMARY, replace(SECONDARY, version=Version(2, 0)), r"speaks version 2\.0 of the link's protocol, this one 1"),
+        (
+            PRIMARY,
+            replace(SECONDARY, version=Version(2, 0)),
+            r"version 2\.0 of the link's protocol came to a side that speaks 1\.0",
+        ),
     ],
 )
 def test_who_does_not_fit_is_refused_and_both_sides_say_the_same(primary, secondary, problem):
@@ -195,6 +200,22 @@ def test_we_send_nothing_but_barriers_and_packets_on_a_nics_stream():
 def test_nothing_is_accepted_that_did_not_greet():
     with pytest.raises(InternalError):
         listening().accept(PRIMARY, 0.0)
+
+
+def test_the_secondary_requests_checkpoints_and_the_primary_does_not():
+    listens, dials = greeted()
+    request = CheckpointRequest("a pause was missed")
+    assert feed(listens, dials.send(request, 0.0)) == [Arrived(request)]
+    with pytest.raises(InternalError):
+        listens.send(request, 0.0)
+    assert "a CheckpointRequest came where it does not belong" in str(ending(feed(dials, encode(request))).error)
+
+
+@pytest.mark.parametrize("message", [Failover("it is gone"), Statistics({"held_packets": 3})])
+def test_these_both_sides_send_at_any_time(message):
+    listens, dials = greeted()
+    assert feed(listens, dials.send(message, 0.0)) == [Arrived(message)]
+    assert feed(dials, listens.send(message, 0.0)) == [Arrived(message)]
 
 
 # Heartbeats and the end.

@@ -14,7 +14,15 @@ from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Ending, Timing
-from colo_bridge.link.protocol.messages import Acknowledgment, Barrier, Failover, Heartbeat, Statistics, Version, encode
+from colo_bridge.link.protocol.messages import (
+    Acknowledgment,
+    Barrier,
+    CheckpointRequest,
+    Failover,
+    Heartbeat,
+    Statistics,
+    encode,
+)
 from colo_bridge.link.server import LinkServer
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.wire.framing import encode as framed
@@ -80,10 +88,15 @@ async def test_messages_and_the_acknowledgment_of_an_epoch(caplog):
         ends.client.barrier(4)
         await until(lambda: 4 in ends.primary.told)
         ends.server.send(Acknowledgment(4))
+        ends.server.send(Statistics({"packets": 5}))
         ends.server.send(Failover("solo"))
-        await until(lambda: len(ends.secondary.told) == 2)
-        assert ends.secondary.told == [Acknowledgment(4), Failover("solo")]
+        await until(lambda: len(ends.secondary.told) == 3)
+        assert ends.secondary.told == [Acknowledgment(4), Statistics({"packets": 5}), Failover("solo")]
         assert ends.primary.told[0] == Statistics({"packets": 3})
+        ends.client.send(CheckpointRequest("a pause was missed"))
+        ends.client.send(Failover("the operator said so"))
+        wanted = [CheckpointRequest("a pause was missed"), Failover("the operator said so")]
+        await until(lambda: ends.primary.told[-2:] == wanted)
 
 
 @run
@@ -126,28 +139,6 @@ async def test_messages_of_a_side_that_is_ahead_wait_until_the_link_is_up(caplog
 
 
 # Refusals.
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"version": Version(2, 0)}, "speaks version 2.0 of the link's protocol"),
-        ({"configuration": "d2"}, "the configurations differ: the primary's digest is d1, the secondary's d2"),
-        ({"guest": "db"}, "the primary is for guest web, the secondary for db"),
-        ({"role": PRIMARY.role}, "both sides of the link are the primary"),
-    ],
-)
-def test_who_does_not_fit_is_refused_with_one_line_on_both_sides(changes, problem, caplog):
-    async def main():
-        async with running(secondary=other(SECONDARY, **changes)) as ends:
-            await until(lambda: ends.client.counters.refused > 2)
-            here, there = lines(caplog, f"the link at {ends.server.address}"), lines(caplog, "the link to 127")
-            assert (len(here), len(there)) == (1, 1)
-            assert problem in here[0]
-            assert problem in there[0]
-            assert (ends.primary.peer, ends.secondary.peer) == (None, None)
-
-    uvloop.run(asyncio.wait_for(main(), 60))
 
 
 @run
@@ -345,8 +336,85 @@ async def test_what_is_wrong_on_a_paused_stream_is_told_when_it_goes_on(caplog):
         ends.server.barrier(1)
         assert ends.server.up
         stream.resume()
+        await until(lambda: ends.primary.downs)
         assert ends.primary.told == [("net0", b"kept")]
         assert ends.primary.downs[0].ending is Ending.VIOLATION
+
+
+# What is told of it.
+
+
+@run
+async def test_what_travels_is_counted_while_the_link_is_up_and_afterwards(caplog):
+    contents = [bytes(1 + 997 * n % 65_000) for n in range(100)]
+    async with linked() as ends:
+        sending(ends.client, "net0", *contents)
+        ends.client.barrier(1)
+        sending(ends.server, "net1", *contents[:40])
+        await until(lambda: len(ends.primary.told) == 104 and len(ends.secondary.told) == 40)
+        here, there = ends.server.statistics(), ends.client.statistics()
+        assert (here["received_packets"], there["sent_packets"]) == (100, 100)
+        assert (here["sent_packets"], there["received_packets"]) == (40, 40)
+        least = sum(20 + len(each) for each in contents)
+        assert least <= here["received_bytes"] <= there["sent_bytes"] < least + 10_000
+        assert (here["connections"], here["queued_bytes"]) == (1, 0)
+        ends.server.disconnect("counted")
+        await until(lambda: ends.server.counters.connections == 2 and ends.up())
+        assert ends.server.statistics()["received_packets"] == ends.server.counters.received_packets == 100
+
+
+@run
+async def test_what_is_dropped_is_counted_at_once(caplog):
+    async with linked(settings=SMALL) as ends:
+        ends.client.pause("net0")
+        while ends.server.put("net0", packet(bytes(60_000))):
+            ends.server.flush("net0")
+        statistics = ends.server.statistics()
+        assert (statistics["dropped_packets"], statistics["dropped_bytes"]) == (1, 60_012)
+        assert statistics["queued_bytes"] >= SMALL.queue_bytes
+
+
+@run
+async def test_who_is_there_since_when_and_when_it_was_last_heard(caplog):
+    async with running() as ends:
+        link = ends.server
+        assert (link.peer, link.since, link.heard) == (None, None, None)
+        before = time.monotonic()
+        await until(ends.up)
+        assert link.peer == SECONDARY
+        came_up, heard = link.since, link.heard
+        assert before <= came_up <= time.monotonic()
+        await until(lambda: link.heard > heard)
+        assert link.since == came_up
+        await ends.client.close()
+        await until(lambda: not link.up)
+        went_down, heard = link.since, link.heard
+        assert came_up < went_down <= time.monotonic()
+        assert came_up < heard <= went_down
+        await asyncio.sleep(0.3)
+        assert (link.peer, link.since, link.heard) == (None, went_down, heard)
+
+
+@run
+async def test_the_owner_is_told_with_the_new_state_at_hand(caplog):
+    seen = []
+
+    class Looking(Owner):
+        def link_up(self, peer):
+            super().link_up(peer)
+            seen.append((ends.server.peer is peer, ends.server.since))
+
+        def link_down(self, closed):
+            super().link_down(closed)
+            seen.append((ends.server.peer is None, ends.server.since, ends.server.statistics()["connections"]))
+
+    async with running() as ends:
+        ends.server._owner = Looking(PRIMARY)
+        await until(ends.up)
+        ends.server.disconnect("enough")
+        (there, came_up), (gone, went_down, connections) = seen
+        assert (there, gone, connections) == (True, True, 1)
+        assert came_up < went_down
 
 
 # Bounds.

@@ -14,6 +14,7 @@ from colo_bridge.link.protocol.messages import (
     MOST_STATISTICS,
     Acknowledgment,
     Barrier,
+    CheckpointRequest,
     Failover,
     Goodbye,
     Heartbeat,
@@ -33,6 +34,7 @@ MESSAGES = [
     Barrier(0),
     Barrier((1 << 63) - 1),
     Acknowledgment(7),
+    CheckpointRequest("a RESUME came without a STOP"),
     Failover("the operator says so"),
     Statistics({"packets": 1, "bytes": 0}),
 ]
@@ -87,6 +89,9 @@ def test_so_is_a_type_but_it_is_told():
         (text(type="statistics", counters={str(n): 1 for n in range(MOST_STATISTICS + 1)}), "wrong counters"),
         (text(**{**HELLO, "role": "king"}), "wrong role"),
         (text(**{**HELLO, "guest": ""}), "wrong guest"),
+        (text(**{**HELLO, "instance": ""}), "wrong instance"),
+        (text(**{key: value for key, value in HELLO.items() if key != "instance"}), "wrong instance"),
+        (text(type="checkpoint request"), "wrong reason"),
         (text(**{**HELLO, "version": "1.0"}), "wrong version"),
         (text(**{**HELLO, "version": {"major": 1}}), "wrong version"),
         (text(**{**HELLO, "secondary_timeout": float("nan")}), "wrong secondary_timeout"),
@@ -101,7 +106,7 @@ def test_what_does_not_fit_is_the_peers_fault(data, problem):
 
 
 def test_of_another_major_version_nothing_but_the_version_is_looked_at():
-    with pytest.raises(OperatorError, match=r"speaks version 2\.7 .* this one 1\.0 .*same version"):
+    with pytest.raises(OperatorError, match=r"version 2\.7 .* speaks 1\.0 .*same version"):
         decode(text(type="hello", version={"major": 2, "minor": 7}, role=["all", "new"]))
 
 
@@ -128,7 +133,7 @@ def test_our_own_message_that_is_too_long_is_our_fault():
         encode(Statistics({f"{n:>100}": n for n in range(MOST_STATISTICS)}))
 
 
-@given(st.text(max_size=600))
-def test_any_reason_can_be_sent(reason):
-    sent = Goodbye(printable(reason))
-    assert decode(encode(sent)[8:]) == sent
+@pytest.mark.parametrize("form", [CheckpointRequest, Failover, Goodbye])
+@given(reason=st.text(max_size=600))
+def test_any_reason_can_be_sent(form, reason):
+    assert decode(encode(form(reason))[8:]) == form(printable(reason))

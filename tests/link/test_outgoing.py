@@ -28,13 +28,16 @@ def take(outgoing, way, count) -> bytes:
 
 @given(STEPS)
 def test_everything_leaves_in_order_whatever_is_taken_at_a_time(steps):
-    outgoing, wanted, left = Outgoing(1 << 30), b"", b""
+    outgoing, wanted, left, packets, counted = Outgoing(1 << 30), b"", b"", 0, 0
     for step, value in steps:
+        assert counted <= outgoing.sent_packets <= packets
+        counted = outgoing.sent_packets
         match step:
             case "put" | "large":
                 packet = bytes(value)
                 assert outgoing.put(packet)
                 wanted += encode(packet, 12)
+                packets += 1
             case "add":
                 outgoing.add(value)
                 wanted += value
@@ -43,7 +46,7 @@ def test_everything_leaves_in_order_whatever_is_taken_at_a_time(steps):
     while outgoing:
         left += take(outgoing, "chunk", 1 << 30)
     assert left == wanted
-    assert (outgoing.queued_bytes, outgoing.sent_bytes) == (0, len(wanted))
+    assert (outgoing.queued_bytes, outgoing.sent_bytes, outgoing.sent_packets) == (0, len(wanted), packets)
 
 
 @given(STEPS)
@@ -65,7 +68,7 @@ def test_the_rest_of_a_packet_that_left_in_part(sent):
     outgoing, packet = Outgoing(1 << 20), bytes(range(100))
     outgoing.put_rest(words_of(packet), packet, sent)
     assert b"".join(outgoing.parts()) == encode(packet, 12)[sent:]
-    assert outgoing.sent_bytes == sent
+    assert (outgoing.sent_bytes, outgoing.sent_packets) == (sent, sent == 108)
 
 
 def test_a_packet_without_room_is_dropped_and_counted_but_no_message_is():

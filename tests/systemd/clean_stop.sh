@@ -5,6 +5,8 @@ start
 is_active || die "not active"
 [ "$(count_our_rules)" -gt 0 ] || die "no rule while active"
 [ "$(stat -c %a /var/lib/colo-bridge)" = 700 ] || die "others may look for evidence"
+[ "$(stat -c %a /run/colo-bridge)" = 711 ] || die "users of control.uids may not enter"
+[ "$(find /run/colo-bridge -mindepth 1 -perm /077)" = "" ] || die "others may use what is in the run directory"
 systemctl stop "$unit"
 [ "$(systemctl show -P Result "$unit")" = success ] || die "the stop was not clean"
 [ "$(show_kernel)" = "$before" ] || { diff <(echo "$before") <(show_kernel) || true; die "something is left"; }

@@ -40,6 +40,10 @@ def test_what_a_failure_left_is_removed_by_cleanup():
     play("cleanup.sh")
 
 
+def test_a_changed_file_is_taken_over_by_the_running_daemon():
+    play("reload.sh")
+
+
 def test_a_hung_daemon_is_replaced():
     play("hung.sh")
 

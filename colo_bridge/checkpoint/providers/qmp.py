@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from colo_bridge.checkpoint.providers import Listener
@@ -34,7 +34,9 @@ class QmpProvider:
 
     synchronises_state = True
 
-    def __init__(self, config: CheckpointConfig, listener: Listener) -> None:
+    def __init__(
+        self, config: CheckpointConfig, listener: Listener, _told: Callable[[News], None] | None = None
+    ) -> None:
         self._listener = listener
         self.primary, self.secondary = Replica(), Replica()
         self._primary = Monitor("primary", config.qmp_primary, self.primary, self._of_primary)
@@ -51,6 +53,12 @@ class QmpProvider:
     def phases(self) -> dict[str, str]:
         phases = {"primary": self.primary.phase.value}
         return phases | ({"secondary": self.secondary.phase.value} if self._follows_secondary else {})
+
+    def fence(self, answered: Callable[[], None]) -> None:
+        answered()
+
+    def lost_heartbeat(self) -> None:
+        """Nothing."""
 
     async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""

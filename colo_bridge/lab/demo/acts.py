@@ -13,6 +13,7 @@ from colo_bridge.lab.demo.stage import LARGE, MARKED, SMALL, UPLOAD, Props, lay_
 from colo_bridge.lab.demo.story import Plan, Story, Timing, Transfer
 from colo_bridge.lab.ftp import FtpMode
 from colo_bridge.lab.layout import CHECKPOINT_LOG, Mode
+from colo_bridge.lab.options import Options
 
 Announce = Callable[[str], None]
 """Told what begins now."""
@@ -136,7 +137,7 @@ class Demo:
 @contextmanager
 def _lab(mode: Mode, props: Props) -> Iterator[None]:
     """A fresh lab with both services running in it."""
-    with lifecycle.running(lifecycle.Options(mode)):
+    with lifecycle.running(Options(mode)):
         ftp.serve(props.directories)
         workload.start_service()
         yield

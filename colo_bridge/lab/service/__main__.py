@@ -1,4 +1,4 @@
-"""`python -m colo_bridge.lab.service serve|get|put|turns`: see the package for the protocol."""
+"""`python -m colo_bridge.lab.service serve|http|get|put|turns`: see the package for the protocol, `http` for HTTP."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from typing import Any
 from colo_bridge.lab.layout import GUEST_ADDRESS
 from colo_bridge.lab.service import client
 from colo_bridge.lab.service.client import Outcome, Request
+from colo_bridge.lab.service.http import HttpServer
 from colo_bridge.lab.service.server import Server
 
 PORT = 7000
 """Used by nothing well known."""
+HTTP_PORT = 80
 ANY_ADDRESS = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+
+_SERVERS: dict[str, type[Server | HttpServer]] = {"serve": Server, "http": HttpServer}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal comes, or print one JSON report; 0 when everything was right."""
     options = _parser().parse_args(arguments)
-    if options.operation == "serve":
+    if options.operation in _SERVERS:
         return _serve(options)
     report = _turns(options) if options.operation == "turns" else _transfers(options)
     print(json.dumps(report))
@@ -30,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    with Server((options.host, options.port)) as server:
+    with _SERVERS[options.operation]((options.host, options.port)) as server:
         server.serve_forever()
     return 0
 
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m colo_bridge.lab.service", description=__doc__)
     operations = parser.add_subparsers(dest="operation", required=True)
     _address(operations.add_parser("serve", help="serve until a signal comes"), ANY_ADDRESS)
+    _address(operations.add_parser("http", help="serve over HTTP until a signal comes"), ANY_ADDRESS, HTTP_PORT)
     for name in ("get", "put"):
         _transfer_options(operations.add_parser(name, help=f"{name} bytes, in one connection or many"))
     turns = operations.add_parser("turns", help="send one byte, wait for it to come back, and again")
@@ -84,9 +89,9 @@ def _transfer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1)
 
 
-def _address(parser: argparse.ArgumentParser, host: str) -> None:
+def _address(parser: argparse.ArgumentParser, host: str, port: int = PORT) -> None:
     parser.add_argument("--host", default=host)
-    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--port", type=int, default=port)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        dual_stack(self.socket)
         super().server_bind()
 
 
@@ -45,6 +44,12 @@ class _Handler(socketserver.BaseRequestHandler):
         except (ConnectionError, TimeoutError):
             # The client is gone: there is nobody left to tell.
             return
+
+
+def dual_stack(listener: socket.socket) -> None:
+    """A listener of IPv6 takes connections of IPv4 as well."""
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 
 
 def _answer(connection: socket.socket, words: list[bytes]) -> None:

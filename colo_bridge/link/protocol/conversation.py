@@ -13,7 +13,7 @@
 1. Any cutting of the bytes gives the same actions. Nothing that comes in raises an error: what is wrong closes the
    stream, and `Closed` says whose fault it was.
 2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers travel on all of them, and
-   heartbeats on the control stream, where nothing can wait in front of them.
+   heartbeats on the control stream, where nothing can wait in front of them. Only the secondary requests checkpoints.
 3. Epochs only grow. A side acknowledges no epoch twice, and none that was not announced.
 
 Times are seconds of any clock that never goes back.
@@ -39,16 +39,17 @@ from colo_bridge.link.protocol.greeting import judge
 from colo_bridge.link.protocol.messages import (
     Acknowledgment,
     Barrier,
+    CheckpointRequest,
     Failover,
     Goodbye,
     Heartbeat,
     Hello,
     Message,
+    Role,
     Statistics,
     Unknown,
     decode,
     encode,
-    printable,
 )
 from colo_bridge.wire.framing import Frame, FrameDecoder, FramingError
 
@@ -60,6 +61,10 @@ _PACKET = _WORDS + VNET_HEADER_BYTES
 """Between the beginning of a packet's frame and its Ethernet header."""
 _TLS_HANDSHAKE = 0x16
 """First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
+
+
+_MESSAGES = Heartbeat | Acknowledgment | CheckpointRequest | Failover | Statistics
+"""Of the control stream."""
 
 
 class State(enum.Enum):
@@ -80,7 +85,9 @@ class Conversation:
         self.peer: Hello | None = None
         self._timing = timing
         self._decoder = FrameDecoder(vnet_header=True)
-        self._began = self._heard = self._sent = now
+        self.heard = now
+        """When anything last came; at first, when there was nothing yet that could."""
+        self._began = self._sent = now
         self._own_epoch = self._peer_epoch = self._acknowledged = self._to_acknowledge = 0
 
     @property
@@ -114,7 +121,7 @@ class Conversation:
 
     def send(self, message: Message, now: float) -> bytes:
         """The bytes of a message; raises InternalError if this is not the time or the place for it."""
-        if self.state is not State.ESTABLISHED or not self._belongs(message):
+        if self.state is not State.ESTABLISHED or not self._belongs(message, self.own):
             raise InternalError(f"{type(message).__name__} on a stream that is {self.state.value}")
         match message:
             case Barrier(epoch) if epoch <= self._own_epoch:
@@ -140,7 +147,7 @@ class Conversation:
         packets: list[Frame] = []
         if self.state is State.CLOSED:
             return actions
-        self._heard = now
+        self.heard = now
         carries_packets = self._carries_packets()
         try:
             for frame in self._decoder.frames(count):
@@ -161,9 +168,12 @@ class Conversation:
             wrong = []
         return [*actions, Packets(packets), *wrong] if packets else actions + wrong
 
-    def ended(self, reason: str = "the other side closed the connection") -> list[Action]:
-        """Nothing more will come."""
-        return self._close(Ending.ENDED, PeerError(reason), tell=False)
+    def ended(self, error: ColoBridgeError | None = None) -> list[Action]:
+        """Nothing more will come; the `error` that broke the connection, if one did."""
+        error = error or PeerError("the other side closed the connection")
+        if self.state is State.GREETING and not error.hint:
+            error = PeerError(f"{error.problem} before it had greeted", "its log says why")
+        return self._close(Ending.ENDED, error, tell=False)
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times per heartbeat interval, when all that has come was taken."""
@@ -172,7 +182,7 @@ class Conversation:
             if now - self._began >= timing.greeting:
                 return self._close(Ending.LOST, PeerError(f"no greeting came within {timing.greeting:g} s"))
         elif self.state is State.ESTABLISHED and self._is_control():
-            if now - self._heard >= timing.timeout:
+            if now - self.heard >= timing.timeout:
                 return self._close(Ending.LOST, PeerError(f"nothing was heard for {timing.timeout:g} s"))
             if now - self._sent >= timing.interval:
                 return [Send(self.send(Heartbeat(), now))]
@@ -219,7 +229,7 @@ class Conversation:
         self.state = State.ESTABLISHED
         self._own_epoch = self._acknowledged = own.epoch
         self._peer_epoch = self._to_acknowledge = peer.epoch
-        self._heard = self._sent = now
+        self.heard = self._sent = now
         return Established(peer)
 
     def _in_order(self, message: Message | Unknown) -> list[Action]:
@@ -227,7 +237,7 @@ class Conversation:
         match message:
             case Unknown():
                 return self._newer(message)
-            case _ if not self._belongs(message):
+            case _ if not self._belongs(message, self.peer):
                 return self._wrong(f"{_described(message)} came where it does not belong")
             case Heartbeat():
                 return []
@@ -264,10 +274,12 @@ class Conversation:
     def _carries_packets(self) -> bool:
         return self.state is State.ESTABLISHED and not self._is_control()
 
-    def _belongs(self, message: Message) -> bool:
+    def _belongs(self, message: Message, sender: Hello | None) -> bool:
         if isinstance(message, Barrier):
             return True
-        return self._is_control() and isinstance(message, Heartbeat | Acknowledgment | Failover | Statistics)
+        if isinstance(message, CheckpointRequest) and sender is not None and sender.role is not Role.SECONDARY:
+            return False
+        return self._is_control() and isinstance(message, _MESSAGES)
 
     # The end.
 
@@ -283,7 +295,7 @@ class Conversation:
         if self.state is State.CLOSED:
             return []
         self.state = State.CLOSED
-        goodbye: list[Action] = [Send(encode(Goodbye(printable(str(error)))))] if tell else []
+        goodbye: list[Action] = [Send(encode(Goodbye(str(error))))] if tell else []
         return [*goodbye, Closed(ending, error)]
 
 

@@ -60,6 +60,8 @@ class Hello:
     role: Role
     identity: str
     """Name of the sender's host: who comes back is told from who is new."""
+    instance: str
+    """Chosen at random when the sender's daemon started: whose connection broke is told from who forgot everything."""
     guest: str
     configuration: str
     """Digest of what both sides must have configured alike."""
@@ -100,6 +102,13 @@ class Acknowledgment:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRequest:
+    """The secondary needs a checkpoint: it cannot tell any more of which epoch its packets are."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """The sender goes on alone."""
 
@@ -120,7 +129,7 @@ class Unknown:
     kind: str
 
 
-Message = Hello | Goodbye | Heartbeat | Barrier | Acknowledgment | Failover | Statistics
+Message = Hello | Goodbye | Heartbeat | Barrier | Acknowledgment | CheckpointRequest | Failover | Statistics
 
 Check = Callable[[object], Any]
 """The value of a field as it is kept; raises ValueError."""
@@ -176,6 +185,7 @@ _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
             "version": _version,
             "role": _role,
             "identity": _name,
+            "instance": _name,
             "guest": _name,
             "configuration": _name,
             "stream": _name,
@@ -188,6 +198,7 @@ _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
     "heartbeat": (Heartbeat, {}),
     "barrier": (Barrier, {"epoch": _count}),
     "acknowledgment": (Acknowledgment, {"epoch": _count}),
+    "checkpoint request": (CheckpointRequest, {"reason": _text(LONGEST_REASON)}),
     "failover": (Failover, {"reason": _text(LONGEST_REASON)}),
     "statistics": (Statistics, {"counters": _counters}),
 }
@@ -195,8 +206,11 @@ _TYPES: dict[object, str] = {form: name for name, (form, _) in _FORMS.items()}
 
 
 def encode(message: Message) -> bytes:
-    """With its frame; raises InternalError if it is too long."""
-    text = json.dumps({"type": _TYPES[type(message)], **asdict(message)}).encode()
+    """With its frame, a reason as it may be sent; raises InternalError if it is too long."""
+    fields = {"type": _TYPES[type(message)], **asdict(message)}
+    if "reason" in fields:
+        fields["reason"] = printable(fields["reason"])
+    text = json.dumps(fields).encode()
     if len(text) > LARGEST_MESSAGE:
         raise InternalError(f"a message of {len(text)} bytes is too long for the link")
     return _LENGTHS.pack(len(text), 0) + text
@@ -236,7 +250,7 @@ def _message(fields: Mapping[str, object]) -> Message | Unknown:
             raise PeerError(f"a message of type {kind} came with a wrong {name}") from None
         if isinstance(values[name], Version) and values[name].major != VERSION.major:
             raise OperatorError(
-                f"the other side speaks version {values[name]} of the link's protocol, this one {VERSION}",
+                f"a greeting in version {values[name]} of the link's protocol came to a side that speaks {VERSION}",
                 "install the same version of colo-bridge on both hosts",
             )
     return form(**values)

@@ -1,0 +1,218 @@
+"""The primary's side of the epochs: when what the secondary sends may be compared.
+
+With a provider that copies state; *can* means: the link is up, the hypervisor in COLO, the guest does not stand still.
+
+    alignment       event                                next      actions
+    --------------  -----------------------------------  --------  -------------------------------------
+    any             link up, joined, goes on, spoiled,   BEGUN     Suspended if it was Begun; SendBarrier
+                    requested: if it can now                       of a new era
+    the same        ... if it cannot                     APART     Suspended if it was Begun
+    BEGUN           the era's barrier, on all streams    FENCING   Fence
+    BEGUN, FENCING  stopped                              APART     -
+    FENCING         fenced                               ALIGNED   Wanted
+    ALIGNED         resumed                              ALIGNED   Renew, SendBarrier of the next number
+    any other       resumed                              BEGUN     Renew, SendBarrier of a new era
+    any             link down, lost                      APART     Suspended if it was Begun, unless by the link
+    but APART       a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
+
+A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint.  `Begun`
+follows when all streams are accepted.
+
+With a provider that copies nothing there is one guest's life and no pause: a barrier goes out at link up and when a
+checkpoint is done, the secondary answers it once it has sent all that was before, and a stream is accepted from its
+first answer on.  What was held leaves with the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from colo_bridge.checkpoint.epochs import (
+    Action,
+    Alignment,
+    Begun,
+    Fence,
+    Forget,
+    PauseStream,
+    Renew,
+    ResumeStream,
+    SendBarrier,
+    Suspended,
+    Wanted,
+    count_of,
+    next_era,
+)
+from colo_bridge.checkpoint.replica import News
+
+LINK, START, SPOILED, CONTINUED, SECONDARY = "link", "start", "spoiled", "continued", "secondary"
+"""Why a checkpoint is wanted: the link has come up, the replicas are in COLO, a checkpoint cannot be used, the primary
+has gone on without one, the secondary asks for one."""
+
+
+class PrimaryEpoch:
+    """Every event returns what to do, in order; see the table above."""
+
+    def __init__(self, streams: Sequence[str], synchronises: bool) -> None:
+        """`streams`: the NICs; `synchronises`: whether the provider copies state."""
+        self.alignment = Alignment.APART
+        self.epoch = 0
+        """Of what this side sends."""
+        self.accepts = dict.fromkeys(streams, False)
+        """Whether what a stream brings may be compared."""
+        self.comparing = False
+        """Whether all of them are accepted."""
+        self._synchronises = synchronises
+        self._linked = False
+        self._in_colo = False
+        self._standing = False
+        self._reached = dict.fromkeys(streams, 0)
+        self._paused: dict[str, None] = {}
+        self._has_begun = False
+        self._reason = LINK
+        self._to_renew: set[str] = set()
+
+    # The link.
+
+    def link_up(self, same_peer: bool) -> list[Action]:
+        """`same_peer`: it is the secondary of before, and nothing has left without it since."""
+        self._linked = True
+        if self._synchronises:
+            return self._align(LINK)
+        if same_peer:
+            return self._new_era()
+        self._to_renew.clear()
+        return [Forget(), *self._new_era()]
+
+    def link_down(self) -> list[Action]:
+        """Its streams are gone."""
+        self._linked = False
+        self._has_begun = False
+        self._paused.clear()
+        return self._part(LINK)
+
+    def barrier(self, stream: str, epoch: int) -> list[Action]:
+        """What follows on this stream belongs to this epoch of the secondary."""
+        if stream not in self._reached:
+            return []
+        self._reached[stream] = epoch
+        if not self._synchronises:
+            return self._answered(stream)
+        if self.alignment is Alignment.APART:
+            return []
+        if epoch > self.epoch + 1:
+            # It cannot be while both count the same checkpoints.
+            return self._align(SECONDARY)
+        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else self._judge())]
+
+    def requested(self, reason: str) -> list[Action]:
+        """The secondary has lost count."""
+        return self._align(SECONDARY, reason) if self._synchronises else []
+
+    # The hypervisor.
+
+    def told(self, news: News) -> list[Action]:
+        """What this side's hypervisor does."""
+        match news:
+            case News.STOPPED:
+                return self._stopped()
+            case News.PAUSED:
+                return []
+            case News.RESUMED:
+                return self._resumed()
+            case News.LOST:
+                self._in_colo = self._standing = False
+                return self._part(START)
+            case News.GOES_ON:
+                self._standing = False
+                return self._align(CONTINUED)
+            case News.JOINED | News.SPOILED:
+                self._in_colo, self._standing = True, False
+                return self._align(START if news is News.JOINED else SPOILED)
+
+    def fenced(self, epoch: int) -> list[Action]:
+        """The hypervisor has answered, and all that it said before was told."""
+        if self.alignment is not Alignment.FENCING or epoch != self.epoch:
+            return []
+        self.alignment = Alignment.ALIGNED
+        return [Wanted(self._reason)]
+
+    def _stopped(self) -> list[Action]:
+        self._standing = True
+        return [] if self.alignment is Alignment.ALIGNED else self._part(self._reason)
+
+    def _resumed(self) -> list[Action]:
+        self._in_colo, self._standing = True, False
+        if self.alignment is not Alignment.ALIGNED:
+            return [Renew(True), *self._align(self._reason)]
+        self.epoch += 1
+        return [Renew(True), SendBarrier(self.epoch), *self._judge(), *self._let_go()]
+
+    # A command, or nobody.
+
+    def done(self) -> list[Action]:
+        """A provider that copies nothing has made a checkpoint."""
+        self._to_renew.update(self.accepts)
+        return self._new_era() if self._linked else []
+
+    def _answered(self, nic: str) -> list[Action]:
+        renewed: list[Action] = []
+        if nic in self._to_renew and self._reached[nic] == self.epoch:
+            self._to_renew.remove(nic)
+            renewed = [Renew(False, nic)]
+        return [*renewed, *self._judge()]
+
+    # Eras.
+
+    def _align(self, reason: str, detail: str = "") -> list[Action]:
+        """Begin anew, as soon as it can be; `detail`: the reason in the other side's words."""
+        self._reason = reason
+        suspended = self._suspend(detail or reason)
+        can_be = self._linked and self._in_colo and not self._standing
+        return [*suspended, *(self._new_era() if can_be else []), *self._let_go()]
+
+    def _part(self, reason: str) -> list[Action]:
+        return [*self._suspend(reason), *self._let_go()]
+
+    def _new_era(self) -> list[Action]:
+        self.alignment = Alignment.BEGUN
+        self.epoch = next_era(self.epoch)
+        return [SendBarrier(self.epoch)]
+
+    def _suspend(self, reason: str) -> list[Action]:
+        """Take nothing more of the secondary's."""
+        self.alignment = Alignment.APART
+        had_begun, self._has_begun = self._has_begun, False
+        self._reached = dict.fromkeys(self._reached, 0)
+        self._judge()
+        return [Suspended(reason)] if had_begun else []
+
+    def _fence(self) -> list[Action]:
+        if self.alignment is not Alignment.BEGUN or min(self._reached.values()) < self.epoch:
+            return []
+        self.alignment = Alignment.FENCING
+        return [Fence(self.epoch)]
+
+    # Streams.
+
+    def _pause(self, nic: str) -> list[Action]:
+        self._paused[nic] = None
+        return [PauseStream(nic), *self._judge()]
+
+    def _let_go(self) -> list[Action]:
+        waiting, self._paused = self._paused, {}
+        return [ResumeStream(nic) for nic in waiting]
+
+    def _judge(self) -> list[Action]:
+        """Look again at which streams are accepted."""
+        for nic, reached in self._reached.items():
+            self.accepts[nic] = self._in_force(reached)
+        self.comparing = all(self.accepts.values())
+        if not self.comparing or self._has_begun:
+            return []
+        self._has_begun = True
+        return [Begun()]
+
+    def _in_force(self, reached: int) -> bool:
+        if not self._synchronises:
+            return self._linked and reached > 0
+        return self.alignment is Alignment.ALIGNED and count_of(self.epoch) > 0 and reached == self.epoch

@@ -1,0 +1,18 @@
+"""A guest that has moved tells its link so, several times: a switch, or a neighbour's table, may miss the first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from colo_bridge.daemon.secondary_path import SecondaryPath
+
+_PAUSES = (0.0, 0.05, 0.15, 0.3, 0.5, 1.0, 2.0)
+"""Seconds in front of each round."""
+
+
+async def announce(paths: Sequence[SecondaryPath]) -> None:
+    for pause in _PAUSES:
+        await asyncio.sleep(pause)
+        for path in paths:
+            path.announce()

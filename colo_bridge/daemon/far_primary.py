@@ -1,0 +1,162 @@
+"""The primary on the other host, as the secondary's daemon sees it: what clients sent it, its epochs, its comings.
+
+What the guest sends goes there, and what comes from there goes to the guest, only while both belong to the same epoch;
+`SecondaryEpoch` says so. Once the guest is live none of this concerns it any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from colo_bridge.checkpoint.epochs import (
+    Action,
+    Begun,
+    Drain,
+    Fence,
+    PauseStream,
+    ReadGuest,
+    RequestCheckpoint,
+    ResumeStream,
+    SendBarrier,
+    Suspended,
+    Synchronised,
+)
+from colo_bridge.checkpoint.replica import News
+from colo_bridge.checkpoint.secondary_epoch import SecondaryEpoch
+from colo_bridge.daemon.greeting import Greeting
+from colo_bridge.daemon.secondary_path import Out, SecondaryPath
+from colo_bridge.daemon.secondary_readers import SecondaryReaders
+from colo_bridge.link.end import LinkEnd
+from colo_bridge.link.protocol.actions import Closed
+from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Statistics
+from colo_bridge.wire.framing import Frame
+
+log = logging.getLogger(__name__)
+
+
+class Told(Protocol):
+    """Who hears of it."""
+
+    def primary_joined(self, peer: Hello) -> None: ...
+
+    def primary_lost(self, why: str) -> None: ...
+
+    def primary_says(self, statistics: Mapping[str, int]) -> None: ...
+
+
+class FarPrimary:
+    """Owner of the link."""
+
+    link: LinkEnd
+
+    def __init__(self, greeting: Greeting, synchronises: bool, told: Told) -> None:
+        """`synchronises`: after a checkpoint the guest's state is the primary's."""
+        self._greeting = greeting
+        self._told = told
+        self._paths: Mapping[str, SecondaryPath] = {}
+        self._readers = SecondaryReaders(())
+        self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
+        self._live = ""
+        self.epoch = SecondaryEpoch(greeting.nics, synchronises)
+
+    def serve(
+        self,
+        paths: Sequence[SecondaryPath],
+        readers: SecondaryReaders,
+        ask_hypervisor: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`ask_hypervisor` calls what it is given once everything that the hypervisor has said was told."""
+        self._paths = {path.nic: path for path in paths}
+        self._readers = readers
+        self._ask_hypervisor = ask_hypervisor
+
+    def go_live(self, reason: str) -> None:
+        """Tell the primary, now or whenever it comes back; nothing else is said to it any more."""
+        self._live = reason
+        self.link.send(Failover(reason))
+        self._readers.read(True)
+
+    def choose_ways(self, is_heard: bool) -> None:
+        """Where what the guest sends goes; `is_heard`: the primary was, a moment ago."""
+        if self._live:
+            return
+        for name, path in self._paths.items():
+            path.delivers = self.epoch.delivers[name]
+            if self.link.up and not self.epoch.sends:
+                path.out = Out.DISCARD
+            else:
+                path.out = Out.LINK if self.link.up and is_heard else Out.KEEP
+
+    # What the link tells.
+
+    def hello(self) -> Hello:
+        return self._greeting.hello()
+
+    def link_up(self, peer: Hello) -> None:
+        if self._live:
+            log.warning("the primary %s is there again: it is told that this side is live", peer.identity)
+            self.link.send(Failover(self._live))
+            return
+        self._told.primary_joined(peer)
+        self._perform(self.epoch.link_up())
+
+    def link_down(self, closed: Closed) -> None:
+        self._perform(self.epoch.link_down())
+        self._told.primary_lost(f"the link is down: {closed.error}")
+
+    def link_packets(self, nic: str, buffer: bytearray, frames: list[Frame]) -> None:
+        if not self._live:
+            self._paths[nic].from_primary(buffer, frames)
+
+    def link_barrier(self, stream: str, epoch: int) -> None:
+        self._perform(self.epoch.barrier(stream, epoch))
+
+    def link_epoch(self, epoch: int) -> None:
+        """Each stream is told of by itself."""
+
+    def link_message(self, message: Message) -> None:
+        if isinstance(message, Statistics):
+            self._told.primary_says(message.counters)
+
+    def link_room(self, nic: str) -> None:
+        self._readers.room(nic)
+
+    # What the hypervisor does.
+
+    def told(self, news: News) -> None:
+        self._perform(self.epoch.told(news))
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        if self._live:
+            return
+        for action in actions:
+            match action:
+                case Drain():
+                    for path in self._paths.values():
+                        path.stopped()
+                case SendBarrier(epoch):
+                    self.link.barrier(epoch)
+                case Synchronised():
+                    for path in self._paths.values():
+                        path.synchronised()
+                case ReadGuest(on):
+                    self._readers.read(on)
+                case Fence(epoch):
+                    self._fence(epoch)
+                case RequestCheckpoint(reason):
+                    log.warning("the primary is asked for a checkpoint: %s", reason)
+                    self.link.send(CheckpointRequest(reason))
+                case Begun():
+                    log.info("the replicas are synchronised")
+                case Suspended(reason):
+                    log.warning("the replicas are not known to be synchronised any more: %s", reason)
+                case PauseStream(nic):
+                    self.link.pause(nic)
+                case ResumeStream(nic):
+                    self.link.resume(nic)
+        self.choose_ways(is_heard=True)
+
+    def _fence(self, epoch: int) -> None:
+        self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))

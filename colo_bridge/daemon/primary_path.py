@@ -1,0 +1,106 @@
+"""One NIC of a primary whose secondary is on another host: what clients send goes there, what it answers comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from colo_bridge.compare.comparator import Comparator
+from colo_bridge.daemon.outlet import Outlet
+from colo_bridge.daemon.primary_side import READS, PrimarySide, Reporter, exhaust
+from colo_bridge.kernel.nfqueue import PacketQueue
+from colo_bridge.kernel.tap import Tap
+from colo_bridge.membership.actions import Traffic
+from colo_bridge.wire.frame import parse_frame
+from colo_bridge.wire.framing import Frame
+from colo_bridge.wire.packet import MalformedPacket
+
+
+class Sender(Protocol):
+    """The link, as far as packets are sent on it."""
+
+    def put(self, nic: str, packet: memoryview, /) -> bool:
+        """Queue a copy of a packet with its virtio-net header; False: there is no room, or no link."""
+
+    def flush(self, nic: str, /) -> None:
+        """Send what was put."""
+
+
+class PrimaryPath(PrimarySide):
+    """`on_primary` and `on_mirror` are called when their descriptor can be read, `from_secondary` by the link."""
+
+    def __init__(
+        self,
+        nic: str,
+        queue: PacketQueue,
+        mirror: Tap,
+        link: Sender,
+        comparator: Comparator,
+        reporter: Reporter,
+        outlet: Outlet | None = None,
+    ) -> None:
+        super().__init__(queue, comparator, reporter, outlet)
+        self.nic = nic
+        self._mirror = mirror
+        self._mirror_frame = memoryview(mirror.buffer)
+        self._link = link
+        self.accepts = False
+        """Whether what comes from the secondary belongs to the epoch that is compared."""
+        self.stale_packets = 0
+        """Of the secondary, thrown away because they are of another epoch."""
+        self.mirrored_discarded = 0
+
+    def on_mirror(self) -> bool:
+        """Copies of what was sent to the primary: the secondary gets them too."""
+        mirror, put, nic, view = self._mirror, self._link.put, self.nic, self._mirror_frame
+        more = True
+        for _ in range(READS):
+            end = mirror.receive()
+            if not end:
+                more = False
+                break
+            # The link counts what it has no room for; TCP's senders repeat it, because nobody acknowledges it.
+            put(nic, view[:end])
+        self._link.flush(nic)
+        return more
+
+    def from_secondary(self, buffer: bytearray, frames: Sequence[Frame]) -> None:
+        """What the secondary sent, in the primary's numbers; `frames` are indexes into `buffer`."""
+        if not self.accepts or self.traffic is not Traffic.COMPARE:
+            self.stale_packets += len(frames)
+            return
+        comparator, now = self.comparator, time.monotonic()
+        for _, start, end in frames:
+            try:
+                packet = parse_frame(buffer, start, end)
+            except MalformedPacket:
+                comparator.secondary_malformed(end - start)
+                continue
+            comparator.secondary(packet, now)
+        self._carry_out()
+
+    def stopped(self) -> None:
+        """The primary stands still: read what it sent before, and throw away what it got before.
+
+        What it got is part of the state that the secondary takes over, or its sender repeats it.
+        """
+        exhaust(self.on_primary)
+        exhaust(self._discard_mirrored)
+
+    def checkpoint_done(self, synchronised: bool) -> None:
+        """Release what is held.
+
+        Unless both stood still (`synchronised`), everything that the primary has sent up to now is of before.
+        """
+        if not synchronised:
+            exhaust(self.on_primary)
+        self.comparator.checkpoint_done(synchronised)
+        self._carry_out()
+
+    def _discard_mirrored(self) -> bool:
+        for _ in range(READS):
+            if not self._mirror.receive():
+                return False
+            self.mirrored_discarded += 1
+        return True

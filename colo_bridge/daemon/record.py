@@ -1,0 +1,42 @@
+"""What a daemon has to know of itself after a restart: that its guest went live, or that the other side did.
+
+A file in the run directory, one word long: a reboot, which ends the guest as well, forgets it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from colo_bridge.errors import OperatorError
+
+LIVE, YIELDED = "live", "yielded"
+
+
+class Record:
+    def __init__(self, run_dir: str, guest: str) -> None:
+        self._path = Path(run_dir) / f"{guest}.role"
+
+    def read(self) -> str:
+        """The word; empty if there is none."""
+        try:
+            return self._path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            raise OperatorError(f"cannot read {self._path}: {error}") from error
+
+    def write(self, word: str) -> None:
+        """Raises OperatorError: whoever cannot remember must not do it."""
+        fresh = self._path.with_suffix(".new-role")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{word}\n")
+            fresh.replace(self._path)
+        except OSError as error:
+            raise OperatorError(f"cannot write {self._path}: {error.strerror}", "check run_dir") from error
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)

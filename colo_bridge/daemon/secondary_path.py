@@ -1,0 +1,155 @@
+"""One NIC of a secondary on its own host: its packets go to the primary's daemon, and once it is live to the clients.
+
+    out       where what the guest sends goes                     when
+    --------  --------------------------------------------------  -------------------------------------------
+    LINK      to the primary's daemon                             the link is up and the epoch is the primary's
+    KEEP      there too, and the newest of it is kept             nothing was heard of the primary for a while
+    DISCARD   nowhere, and is counted                             nobody could tell which epoch it is of
+    LIVE      to the clients                                      the guest is the service
+
+1. A guest that is not live reaches nobody but the primary's daemon.
+2. What was kept leaves when the guest goes live: with it begins what its clients miss.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from colo_bridge.daemon.primary_path import Sender
+from colo_bridge.daemon.primary_side import READS, exhaust
+from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM, SecondarySide
+from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
+from colo_bridge.rewrite.rewriter import Rewriter
+from colo_bridge.wire.announcement import announcements
+from colo_bridge.wire.framing import Frame
+from colo_bridge.wire.packet import Parsed
+
+MOST_KEPT = 512
+"""Frames that are kept while nothing is heard of the primary; the oldest make room."""
+
+
+class Out(enum.Enum):
+    LINK = "link"
+    KEEP = "keep"
+    DISCARD = "discard"
+    LIVE = "live"
+
+
+class SecondaryPath:
+    """`on_secondary` is called when the secondary's TAP can be read, `on_uplink` once it is live."""
+
+    def __init__(self, nic: str, tap: Tap, link: Sender, rewriter: Rewriter) -> None:
+        self.nic = nic
+        self.rewriter = rewriter
+        self.delivers = False
+        """Whether what the link brings belongs to the guest's epoch."""
+        self.discarded_ingress = self.discarded_egress = 0
+        self.malformed_secondary = 0
+        self.live_packets = 0
+        self._tap = tap
+        self._frame = memoryview(tap.buffer)
+        self._link = link
+        self._side = SecondarySide(tap, rewriter, self._pass_on, self._count_malformed)
+        self._out = Out.DISCARD
+        self._kept: deque[bytes] = deque(maxlen=MOST_KEPT)
+        self._uplink: Tap | None = None
+
+    @property
+    def out(self) -> Out:
+        return self._out
+
+    @out.setter
+    def out(self, out: Out) -> None:
+        if out not in (Out.KEEP, Out.LIVE):
+            self._kept.clear()
+        self._out = out
+
+    # The guest.
+
+    def on_secondary(self) -> bool:
+        """Frames that the secondary sent; whether there may be more."""
+        more = self._side.read()
+        if self._out in (Out.LINK, Out.KEEP):
+            self._link.flush(self.nic)
+        return more
+
+    def stopped(self) -> None:
+        """The secondary stands still: read what it sent before."""
+        exhaust(self.on_secondary)
+
+    def synchronised(self) -> None:
+        """The secondary is a copy of the primary now."""
+        self._side.synchronised()
+
+    def age(self, now: float) -> None:
+        self.rewriter.tick(now)
+
+    # The link.
+
+    def from_primary(self, buffer: bytearray, frames: Sequence[Frame]) -> None:
+        """What clients sent to the primary; `frames` are indexes into `buffer`, virtio-net headers in front."""
+        if not self.delivers:
+            self.discarded_ingress += len(frames)
+            return
+        ingress, send, now = self.rewriter.ingress, self._tap.send, time.monotonic()
+        with memoryview(buffer) as view:
+            for _, start, end in frames:
+                header = start - VNET_HEADER_BYTES
+                if ingress(buffer, start, end, bool(buffer[header] & NEEDS_CHECKSUM), now):
+                    send(view[header:end])
+
+    # The clients, once the guest is live.
+
+    def go_live(self, uplink: Tap) -> None:
+        """What the guest sends leaves by `uplink` from now on, and first what was kept of it."""
+        self._uplink = uplink
+        self._uplink_frame = memoryview(uplink.buffer)
+        kept = list(self._kept)
+        self.out = Out.LIVE
+        self._kept.clear()
+        for frame in kept:
+            uplink.send(frame)
+
+    def on_uplink(self) -> bool:
+        """Frames that the network has for the guest; whether there may be more."""
+        uplink = self._uplink
+        if uplink is None:
+            return False
+        ingress, send, view = self.rewriter.ingress, self._tap.send, self._uplink_frame
+        buffer, now = uplink.buffer, time.monotonic()
+        for _ in range(READS):
+            end = uplink.receive()
+            if not end:
+                return False
+            if ingress(buffer, VNET_HEADER_BYTES, end, bool(buffer[0] & NEEDS_CHECKSUM), now):
+                send(view[:end])
+        return True
+
+    def announce(self) -> None:
+        """Tell the guest's link where the guest is now."""
+        if self._uplink is not None:
+            for hardware, address in self.rewriter.addresses():
+                for frame in announcements(hardware, address):
+                    self._uplink.send(bytes(VNET_HEADER_BYTES) + frame)
+
+    # Where packets go.
+
+    def _pass_on(self, _packet: Parsed, _now: float) -> None:
+        frame, out = self._frame[: self._side.end], self._out
+        # Fast path: the primary is there.
+        if out is Out.LINK:
+            self._link.put(self.nic, frame)
+        elif out is Out.LIVE and self._uplink is not None:
+            self.live_packets += 1
+            self._uplink.send(frame)
+        elif out is Out.KEEP:
+            self._kept.append(bytes(frame))
+            self._link.put(self.nic, frame)
+        else:
+            self.discarded_egress += 1
+
+    def _count_malformed(self, _length: int) -> None:
+        self.malformed_secondary += 1
