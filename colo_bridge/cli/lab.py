@@ -63,7 +63,7 @@ def _add(
 def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "up", "make the lab, and leave it running until `lab down`")
     parser.add_argument("--native", action="store_true", help="the same links with nothing diverted, and no daemon")
-    _add_shape(parser, Shape.ONE_HOST)
+    _add_shape(parser, Shape.TWO_HOSTS)
     _add_daemon_options(parser)
 
 

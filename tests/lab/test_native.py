@@ -158,7 +158,7 @@ class TestFailure:
         assert nothing_is_left()
 
     def test_a_daemon_that_does_not_start_leaves_nothing(self) -> None:
-        done = colo("lab", "up", "--set", "nic.secondary_port=cb-nosuch0")
+        done = colo("lab", "up", "--one-host", "--set", "nic.secondary_port=cb-nosuch0")
         assert done.returncode == 1
         assert "daemon" in done.stderr
         assert "Traceback" not in done.stderr
