@@ -9,7 +9,7 @@ the guest does not stand still.
     BEGUN           anything after which it can          FENCING   Fence
     FENCING         stopped                              BEGUN     -
     FENCING         fenced                               ALIGNED   SendBarrier with the era's first number
-    ALIGNED         resumed                              ALIGNED   SendBarrier of the next number, Begun
+    ALIGNED         resumed                              ALIGNED   SendBarrier of the next number
     ALIGNED         spoiled, goes on, lost               APART     RequestCheckpoint, Suspended if it was Begun
     any             link down                            APART     -
     any             stopped                              -         Drain, ReadGuest(False)
@@ -18,8 +18,8 @@ the guest does not stand still.
     ALIGNED         a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
 Only while ALIGNED anything is sent.  A stream is delivered while, besides, the guest does not stand still and the
-last barrier equals `epoch`; everything else is thrown away: it is part of the state that the guest takes over, or
-nobody can tell whether it is.
+last barrier equals `epoch`, once the era has a checkpoint; everything else is thrown away: it is part of the state that
+the guest takes over, or nobody can tell whether it is.  `Begun` follows when all streams are delivered.
 
 With a provider that copies nothing all is sent and delivered while the link is up, and a barrier that has come on all
 streams is answered once all that was sent before has been read.
@@ -42,6 +42,7 @@ from colo_bridge.checkpoint.epochs import (
     SendBarrier,
     Suspended,
     Synchronised,
+    count_of,
     same_era,
 )
 from colo_bridge.checkpoint.replica import News
@@ -67,7 +68,7 @@ class SecondaryEpoch:
         self.delivers = dict.fromkeys(streams, False)
         """Whether what a stream brings goes to the guest."""
         self.synchronised = False
-        """Whether the guest had the primary's state once, and has got since all that the primary got."""
+        """Whether the guest has taken over the primary's state, and has since got what the primary got."""
         self._synchronises = synchronises
         self._in_colo = False
         self._standing = False
@@ -106,10 +107,11 @@ class SecondaryEpoch:
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
             return self._lose_count(_MISCOUNTED)
-        if epoch > self.epoch:
-            self._paused[stream] = None
-        self._judge()
-        return [PauseStream(stream)] if epoch > self.epoch else []
+        if epoch == self.epoch:
+            return self._judge()
+        # Ahead of us.
+        self._paused[stream] = None
+        return [PauseStream(stream), *self._judge()]
 
     # The hypervisor.
 
@@ -141,7 +143,6 @@ class SecondaryEpoch:
         self.alignment = Alignment.ALIGNED
         self.epoch = epoch
         self.sends = True
-        self._judge()
         return [SendBarrier(epoch)]
 
     def _stopped(self) -> list[Action]:
@@ -155,8 +156,7 @@ class SecondaryEpoch:
         if self.alignment is not Alignment.ALIGNED:
             return [Synchronised(), ReadGuest(True), *self._fence()]
         self.epoch += 1
-        self._judge()
-        return [Synchronised(), SendBarrier(self.epoch), *self._begin(), ReadGuest(True), *self._let_go()]
+        return [Synchronised(), SendBarrier(self.epoch), *self._judge(), ReadGuest(True), *self._let_go()]
 
     def _go_on(self, reason: str) -> list[Action]:
         """It runs, as far as anybody can tell, and there was no checkpoint."""
@@ -204,12 +204,15 @@ class SecondaryEpoch:
 
     # Streams.
 
-    def _judge(self) -> None:
+    def _judge(self) -> list[Action]:
         """Look again at which streams are delivered."""
-        if self._synchronises:
-            can_be = self.alignment is Alignment.ALIGNED and not self._standing
-            for nic, reached in self._reached.items():
-                self.delivers[nic] = can_be and reached == self.epoch
+        if not self._synchronises:
+            return []
+        # Whoever has made a checkpoint in this era is in line with us: the primary's first barrier alone says nothing.
+        can_be = self.alignment is Alignment.ALIGNED and count_of(self.epoch) > 0 and not self._standing
+        for nic, reached in self._reached.items():
+            self.delivers[nic] = can_be and reached == self.epoch
+        return self._begin() if all(self.delivers.values()) else []
 
     def _deliver(self, delivers: bool) -> None:
         for nic in self.delivers:
