@@ -322,7 +322,7 @@ def test_every_documented_field_is_in_the_status(configure: Callable[..., Config
 
 
 def test_every_documented_counter_is_in_the_status_of_a_nic(configure: Callable[..., Config]) -> None:
-    ours, rewriters = _tables("counter")
+    ours, rewriters, _ = _tables("counter")
 
     async def scenario(daemon: Daemon) -> None:
         assert set(daemon.status["counters"]) == {*ours, *(f"rewriter_{name}" for name in rewriters)}
