@@ -3,7 +3,8 @@
     phase             event                       next      news
     ----------------  --------------------------  --------  -----------------------------------------
     OFFLINE           connected, not in COLO      RUNNING   -
-    OFFLINE           connected, in COLO          ACTIVE    JOINED
+    OFFLINE           connected, in COLO, runs    ACTIVE    JOINED
+    OFFLINE           connected, in COLO, halted  HALTED    JOINED
     OFFLINE           connected, in a checkpoint  DOUBTFUL  STOPPED
     RUNNING, EXITED   joined                      ACTIVE    JOINED
     ACTIVE            joined                      ACTIVE    -
@@ -79,6 +80,10 @@ class Replica:
         if status == IN_COLO:
             self.phase = Phase.DOUBTFUL
             return News.STOPPED
+        if self._in_colo and status != _IS_RUNNING:
+            # Nor would it tell of a checkpoint: it stands still already.
+            self.phase = Phase.HALTED
+            return News.JOINED
         self.phase = Phase.RUNNING
         return self.migration(migration)
 

@@ -31,6 +31,8 @@ def replica_in(phase: Phase) -> Replica:
         ("running", "none", Phase.RUNNING, None),
         ("inmigrate", "", Phase.RUNNING, None),
         ("running", "colo", Phase.ACTIVE, News.JOINED),
+        ("paused", "colo", Phase.HALTED, News.JOINED),
+        ("finish-migrate", "colo", Phase.HALTED, News.JOINED),
         ("colo", "colo", Phase.DOUBTFUL, News.STOPPED),
     ],
 )
