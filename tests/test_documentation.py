@@ -15,6 +15,7 @@ from colo_bridge.compare.settings import Settings
 from colo_bridge.daemon.endpoint import UnixEndpoint
 from colo_bridge.daemon.evidence import EvidenceCounters
 from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
+from colo_bridge.link.session import LinkCounters
 from colo_bridge.rewrite.limits import RewriteCounters
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -49,7 +50,7 @@ def test_every_default_is_given(section):
         assert re.search(rf"^\| `{key}` \|.*`{re.escape(json.dumps(value))}`", REFERENCE, re.MULTILINE), key
 
 
-@pytest.mark.parametrize("counters", [Counters, RewriteCounters, EvidenceCounters])
+@pytest.mark.parametrize("counters", [Counters, RewriteCounters, EvidenceCounters, LinkCounters])
 def test_every_counter_is_explained(counters):
     assert [field.name for field in fields(counters) if f"`{field.name}`" not in REFERENCE] == []
 

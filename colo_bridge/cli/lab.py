@@ -42,7 +42,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add(commands, "down", "remove the lab, also what a crash left of one")
     _add_exec(commands)
     _add_json(_add(commands, "status", "say what is up, and the daemons' counters"))
-    _add_json(_add(commands, "demo", "the whole story in about a minute: a real FTP server, twice, as one"))
+    _add_json(
+        _add(
+            commands,
+            "demo",
+            "the whole story in under two minutes: a real FTP server, twice, as one, and a host that dies",
+        )
+    )
     _add_bench(commands)
     _add_failover(commands)
 
@@ -63,7 +69,7 @@ def _add(
 def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "up", "make the lab, and leave it running until `lab down`")
     parser.add_argument("--native", action="store_true", help="the same links with nothing diverted, and no daemon")
-    _add_shape(parser, Shape.ONE_HOST)
+    _add_shape(parser, Shape.TWO_HOSTS)
     _add_daemon_options(parser)
 
 

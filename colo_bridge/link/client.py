@@ -12,13 +12,14 @@ from colo_bridge.link import address
 from colo_bridge.link.address import Address, Resolved
 from colo_bridge.link.connection import dial
 from colo_bridge.link.end import LinkEnd
+from colo_bridge.link.failure import explained
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.backoff import Backoff
 from colo_bridge.link.protocol.conversation import CONTROL, Conversation
 from colo_bridge.link.protocol.messages import Hello
 from colo_bridge.link.session import LinkOwner, LinkSettings, Session
 from colo_bridge.link.stream import Stream
-from colo_bridge.link.tls import Credentials, describe
+from colo_bridge.link.tls import Credentials
 
 
 class LinkClient(LinkEnd):
@@ -80,8 +81,7 @@ class LinkClient(LinkEnd):
             try:
                 await self._dial(resolved, session, nic)
             except (OSError, ColoBridgeError) as error:
-                reason = describe(error) if isinstance(error, OSError) else str(error)
-                self.disconnect(f"the stream of {nic} could not be connected: {reason}")
+                self.disconnect(f"the stream of {nic} could not be connected: {explained(error)}")
 
     async def _dial(self, resolved: Resolved, session: Session, name: str) -> None:
         timing = self._settings.timing

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from colo_bridge.errors import PeerError
 from colo_bridge.link.address import Resolved
+from colo_bridge.link.failure import is_plain
 from colo_bridge.link.protocol.messages import Goodbye, encode
 from colo_bridge.link.tls import Credentials
 
@@ -37,7 +38,9 @@ async def secure(connection: socket.socket, credentials: Credentials | None, lis
         )
         await _shake_hands(secured)
         _check(secured, credentials)
-    except BaseException:
+    except BaseException as error:
+        if listens and is_plain(error):
+            _say_plainly(connection)
         connection.close()
         raise
     return secured
@@ -51,6 +54,15 @@ def _check(connection: ssl.SSLSocket, credentials: Credentials) -> None:
         with contextlib.suppress(OSError):
             connection.send(encode(Goodbye(str(error))))
         raise
+
+
+def _say_plainly(connection: socket.socket) -> None:
+    """To a side that seems not to know what TLS is."""
+    why = "the side that listens has TLS, and the one that dials has not (configure it on both hosts or on neither)"
+    with contextlib.suppress(OSError):
+        socket.socket.send(connection, encode(Goodbye(why)))
+        # A socket that is closed with something unread resets the connection.
+        socket.socket.recv(connection, 1 << 16)
 
 
 async def _shake_hands(connection: ssl.SSLSocket) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict, replace
+from functools import partial
 
 from colo_bridge.errors import ColoBridgeError, PeerError
+from colo_bridge.link.failure import explained
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.conversation import CONTROL
 from colo_bridge.link.protocol.messages import Hello, Message
 from colo_bridge.link.session import Contact, LinkCounters, LinkOwner, LinkSettings, Session
 from colo_bridge.link.stream import Stream
-from colo_bridge.link.tls import Credentials, describe
+from colo_bridge.link.tls import Credentials
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Buffer
 
 log = logging.getLogger(__name__)
 
 _TICKS_PER_INTERVAL = 4
+_MOST_COMPLAINTS = 32
+"""Told while the link does not come up; more are only counted."""
 
 
 class LinkEnd:
@@ -34,7 +38,7 @@ class LinkEnd:
         self._where = ""
         self._session: Session | None = None
         self._streams: dict[Stream, Session | None] = {}
-        self._complaint = ""
+        self._complaints: set[str] = set()
         self._contact = Contact()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -118,8 +122,9 @@ class LinkEnd:
 
     # Life.
 
-    def _new(self, name: str) -> Session:
-        return Session(name, self._settings, self._owner, self.counters, self._contact, self._complain)
+    def _new(self, name: str, who: str = "") -> Session:
+        complain = partial(self._complain, who=who)
+        return Session(name, self._settings, self._owner, self.counters, self._contact, complain)
 
     def _tick(self) -> None:
         interval = self._settings.timing.interval / _TICKS_PER_INTERVAL
@@ -153,7 +158,7 @@ class LinkEnd:
         if session is not None:
             session.established(stream, peer)
             if session.up:
-                self._complaint = ""
+                self._complaints.clear()
 
     def arrived(self, stream: Stream, message: Message) -> None:
         session = self._streams[stream]
@@ -166,16 +171,20 @@ class LinkEnd:
     def closed(self, stream: Stream, closed: Closed) -> None:
         session = self._streams[stream]
         if session is None:
-            self._complain(closed.error)
+            self._complain(closed.error, stream.remote)
             return
         session.closed(closed)
         if self._session is session:
             self._session = None
 
-    def _complain(self, error: OSError | ColoBridgeError) -> None:
-        """Once for each reason: there may be a try every few seconds, for days."""
+    def _complain(self, error: OSError | ColoBridgeError, who: str = "") -> None:
+        """Once for each reason: there may be a try every few seconds, for days. `who`: the address that asked."""
         self.counters.refused += 1
-        complaint = describe(error) if isinstance(error, OSError) else str(error)
-        if complaint != self._complaint:
-            log.error("the link %s: %s", self._where, complaint)
-        self._complaint = complaint
+        asked = f", asked by {who}" if who else ""
+        complaint = f"{asked}: {explained(error)}"
+        if complaint in self._complaints or len(self._complaints) > _MOST_COMPLAINTS:
+            return
+        self._complaints.add(complaint)
+        if len(self._complaints) > _MOST_COMPLAINTS:
+            complaint = ": there are ever more reasons why it does not come up, from now on they are only counted"
+        log.error("the link %s%s", self._where, complaint)

@@ -68,13 +68,13 @@ class LinkServer(LinkEnd):
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, (remote, *_) = self._listener.accept()
         except OSError:
             return  # it went before its turn came
         connection.setblocking(False)
         if len(self._strangers) >= MOST_STRANGERS:
             self._send_away(next(iter(self._strangers)))
-        task = asyncio.get_running_loop().create_task(self._welcome(connection))
+        task = asyncio.get_running_loop().create_task(self._welcome(connection, remote))
         self._strangers[task] = None
         task.add_done_callback(lambda _: self._strangers.pop(task, None))
 
@@ -86,15 +86,16 @@ class LinkServer(LinkEnd):
             self.counters.refused += 1
             stranger.cancel()
 
-    async def _welcome(self, connection: socket.socket) -> None:
+    async def _welcome(self, connection: socket.socket, remote: str) -> None:
         timing = self._settings.timing
         try:
             async with asyncio.timeout(timing.greeting):
                 connection = await secure(connection, self.credentials, listens=True)
         except (OSError, PeerError) as error:
-            self._complain(error)
+            self._complain(error, remote)
             return
-        stream = Stream(connection, Conversation(timing, time.monotonic()), self, self._settings.queue_bytes)
+        conversation = Conversation(timing, time.monotonic())
+        stream = Stream(connection, conversation, self, self._settings.queue_bytes, remote)
         self._watch(stream)
         self._strangers[stream] = None
 
@@ -109,7 +110,7 @@ class LinkServer(LinkEnd):
     def greeted(self, stream: Stream, peer: Hello) -> None:
         self._strangers.pop(stream, None)
         try:
-            session = self._session_of(peer)
+            session = self._session_of(peer, stream.remote)
         except ColoBridgeError as error:
             stream.refuse(error)
             return
@@ -117,9 +118,9 @@ class LinkServer(LinkEnd):
         self._streams[stream] = session
         stream.accept(session.hello(peer.stream))
 
-    def _session_of(self, peer: Hello) -> Session:
+    def _session_of(self, peer: Hello, remote: str) -> Session:
         if peer.stream == CONTROL:
-            return self._new_session(peer)
+            return self._new_session(peer, remote)
         session = self._session
         if session is None or session.peer is None or peer.session != session.name:
             raise PeerError("a stream belongs to no session of this side", "the other side will dial again")
@@ -129,7 +130,7 @@ class LinkServer(LinkEnd):
             raise PeerError(f"there is a stream of {peer.stream} already")
         return session
 
-    def _new_session(self, peer: Hello) -> Session:
+    def _new_session(self, peer: Hello, remote: str) -> Session:
         judge(self._owner.hello(), peer)
         present = self._session
         if present is not None and present.peer is not None:
@@ -138,7 +139,7 @@ class LinkServer(LinkEnd):
                     f"another secondary, {present.peer.identity}, is connected", "a guest has one secondary at a time"
                 )
             self.disconnect(f"{peer.identity} connected anew")
-        self._session = self._new(secrets.token_hex(8))
+        self._session = self._new(secrets.token_hex(8), remote)
         return self._session
 
     def closed(self, stream: Stream, closed: Closed) -> None:

@@ -17,11 +17,11 @@ import time
 from typing import Protocol
 
 from colo_bridge.errors import ColoBridgeError
+from colo_bridge.link.failure import explained
 from colo_bridge.link.outgoing import Outgoing, words_of
 from colo_bridge.link.protocol.actions import Action, Arrived, Closed, Established, Greeted, Packets, Send
 from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import Hello, Message
-from colo_bridge.link.tls import describe
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Buffer
 
@@ -47,9 +47,17 @@ class StreamOwner(Protocol):
 class Stream:
     """Watched by the running event loop from its making to its end."""
 
-    def __init__(self, connection: socket.socket, conversation: Conversation, owner: StreamOwner, limit: int) -> None:
-        """`limit`: bytes that may wait to be sent."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        conversation: Conversation,
+        owner: StreamOwner,
+        limit: int,
+        remote: str = "",
+    ) -> None:
+        """`limit`: bytes that may wait to be sent; `remote`: the address that dialled, if it was not this side."""
         self.name = ""
+        self.remote = remote
         self.conversation = conversation
         self.outgoing = Outgoing(limit)
         self.received_packets = self.received_bytes = 0
@@ -86,7 +94,7 @@ class Stream:
             except _NOT_NOW:
                 return
             except OSError as error:
-                self._perform(conversation.ended(describe(error)))
+                self._perform(conversation.ended(explained(error)))
                 return
             if not count:
                 self._perform(conversation.ended())
@@ -166,17 +174,17 @@ class Stream:
             return
         except OSError as error:
             outgoing.forget()
-            self._loop.call_soon(self._broken, describe(error))
+            self._loop.call_soon(self._broken, explained(error))
         self._watch_for_room(False)
         self._tell_room()
         if self._closed and not self.released.done():
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
-    def _broken(self, reason: str) -> None:
+    def _broken(self, error: ColoBridgeError) -> None:
         """Nothing can be sent any more; who reads will read what the other side said last, and the end."""
         if not self._reading:
-            self._perform(self.conversation.ended(reason))
+            self._perform(self.conversation.ended(error))
 
     def _send_some(self) -> int:
         if self._tls is not None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +13,7 @@ from pathlib import Path
 from colo_bridge.errors import OperatorError, PeerError
 from colo_bridge.link import certificates
 from colo_bridge.link.certificates import CLIENT, SERVER
-
-_SENTENCES = {
-    "CERTIFICATE_REQUIRED": "the other side wants a certificate and got none",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side shows no certificate",
-    "UNKNOWN_CA": "the other side does not know the authority of our certificate",
-    "BAD_CERTIFICATE": "the other side does not accept our certificate",
-    "UNSUPPORTED_CERTIFICATE": "the other side says that our certificate is for another purpose",
-    "CERTIFICATE_EXPIRED": "the other side says that our certificate has expired",
-    "CERTIFICATE_UNKNOWN": "the other side does not accept our certificate",
-    "WRONG_VERSION_NUMBER": "the other side does not speak TLS",
-    "HTTP_REQUEST": "the other side does not speak TLS",
-    "PACKET_LENGTH_TOO_LONG": "the other side does not speak TLS",
-    "RECORD_LAYER_FAILURE": "the other side does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "the other side does not speak TLS 1.3",
-    "PROTOCOL_VERSION": "the other side does not speak TLS 1.3",
-}
-"""For the words at the end of OpenSSL's names of its reasons."""
+from colo_bridge.link.failure import reason_of
 
 
 class Credentials:
@@ -56,7 +39,7 @@ class Credentials:
             accepted = " or ".join(sorted(self._accepted))
             raise PeerError(
                 f"a certificate names {', '.join(names) or 'nobody'}, and accepted is {accepted}",
-                "is this the right host, and its name configured?",
+                "is this the right host? then its name belongs into `accept`",
             )
 
     def _load(self) -> ssl.SSLContext:
@@ -72,7 +55,7 @@ class Credentials:
             context.load_cert_chain(files.certificate, files.key, password=_no_password)
         except (OSError, ValueError) as error:
             raise OperatorError(
-                f"the certificates in {self._directory} cannot be used: {_reason(error)}",
+                f"the certificates in {self._directory} cannot be used: {reason_of(error)}",
                 f"{files.certificate.name} and {files.key.name} have to belong together",
             ) from error
         return context
@@ -82,25 +65,4 @@ def _no_password() -> str:
     raise OperatorError("a key of the link has a passphrase", "nobody is there to type it: leave it out")
 
 
-def describe(error: OSError) -> str:
-    """One sentence about what went wrong on a connection."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the other side's certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        reason = _reason(error)
-        for words, sentence in _SENTENCES.items():
-            if reason.upper().replace(" ", "_").endswith(words):
-                return sentence
-        return f"TLS failed: {reason}"
-    if isinstance(error, TimeoutError):
-        return "the other side does not answer"
-    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or error.strerror or str(error)).lower().replace("_", " ")
-    return str(error)
-
-
-__all__ = ["CLIENT", "SERVER", "Credentials", "describe"]
+__all__ = ["CLIENT", "SERVER", "Credentials"]

@@ -13,23 +13,23 @@
     ASKING                 arbiter_answered            SOLO, if won, or CLOSED  -
     CLOSED                 tick, `retry` later         CLOSED (2)               AskArbiter
     CLOSED                 arbiter_answered, won       SOLO (2)                 -
-    any                    peer_is_live                YIELDED                  GiveBack (3)
-    any but YIELDED        solo                        SOLO (4)                 -
-    any but YIELDED        drain                       DRAINED (4), once a      RequestCheckpoint
+    any                    peer_is_live                YIELDED                  -
+    any but YIELDED        solo                        SOLO (3)                 -
+    any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
                                                        checkpoint is done
-    SOLO, DRAINED (1),     resume                      UNSYNCHRONISED,          RequestCheckpoint,
-    CLOSED, YIELDED                                    WAITING                  GiveBack (3)
+    SOLO, DRAINED (1),     resume                      UNSYNCHRONISED,          RequestCheckpoint
+    CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
 
 (1) What an operator chose, SOLO or DRAINED, ends only by `protect` (and the comparison that follows) or `resume`.
 (2) SOLO only where the policy says so, and not where the other side has been live since the replicas were last
     protected: then an operator has to say that it is off, by `solo` with `fenced`.
-(3) If it was SOLO or DRAINED.
-(4) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
+(3) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
 
 1. Packets are held for `secondary_timeout` at most, counted from when they began to be held.  Only PROTECTED, or a
    state in which all passes or nothing does, ends that: a link that comes and goes does not.
 2. With an arbiter, nothing passes uncompared before it was won, unless an operator says that the other side is off.
+   What was won is kept until the replicas are compared again: before, the secondary lacks what has left.
 3. Once the other side has gone live, nothing leaves until an operator says `resume`.
 """
 
@@ -60,6 +60,7 @@ class PrimaryState(enum.Enum):
 
 _HELD = frozenset((PrimaryState.WAITING, PrimaryState.UNSYNCHRONISED, PrimaryState.LOST, PrimaryState.ASKING))
 """Nothing new leaves, but it is kept."""
+_OPERATOR = "an operator said so"
 _PASSING = frozenset((PrimaryState.SOLO, PrimaryState.DRAINED))
 
 
@@ -104,8 +105,9 @@ class PrimaryMembership:
         self._deadline = now + policy.secondary_timeout
         self._is_there = False
         self._peer_was_live = yielded
-        self._is_chosen = False
+        self._is_chosen = self._is_agreed = False
         self._wish: PrimaryState | None = None
+        self._why = ""
         self._drain_by: float | None = None
 
     @property
@@ -186,7 +188,7 @@ class PrimaryMembership:
         if self.state in _HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
             return self._held_too_long(now)
         if self.state is PrimaryState.CLOSED and self._goes_solo and self._question.is_due(now):
-            return self._question.ask(self.reason)
+            return self._question.ask(self._why)
         return []
 
     def arbiter_answered(self, won: bool, now: float) -> list[Action]:
@@ -196,14 +198,13 @@ class PrimaryMembership:
         wish, self._wish = self._wish, None
         waits_for_it = self.state in (PrimaryState.ASKING, PrimaryState.CLOSED) and self._goes_solo
         if wish is None and not waits_for_it:
-            return self._question.give_back("nobody wants to go on alone any more")
+            return self._give_back("nobody wants to go on alone any more")
         if won:
-            return self._pass(
-                wish or PrimaryState.SOLO, f"the arbiter allowed it: {self.reason}", now, wish is not None
-            )
+            reason = _OPERATOR if wish else self._why
+            return self._pass(wish or PrimaryState.SOLO, f"{reason}; the arbiter allows it", now, wish is not None)
         refused: list[Action] = [Refused(Claim.SOLO)]
         if self.state is PrimaryState.ASKING:
-            refused += self._enter(PrimaryState.CLOSED, f"the arbiter refused to go on alone: {self.reason}", now)
+            refused += self._enter(PrimaryState.CLOSED, f"{self._why}; the arbiter does not allow to go on alone", now)
         return refused
 
     @property
@@ -217,6 +218,7 @@ class PrimaryMembership:
             reason += ": the replicas are not in COLO, or no checkpoint succeeds"
         if self._peer_was_live:
             reason += "; the other side was live when last heard"
+        self._why = reason
         if not self._goes_solo:
             return self._enter(PrimaryState.CLOSED, reason, now)
         if not self._question.exists:
@@ -296,9 +298,9 @@ class PrimaryMembership:
     def _go_alone(self, state: PrimaryState, now: float) -> list[Action]:
         """Because an operator wants it, if the arbiter allows it."""
         if self.state in _PASSING or not self._question.exists:
-            return self._pass(state, "an operator said so", now, chosen=True)
+            return self._pass(state, _OPERATOR, now, chosen=True)
         self._wish = state
-        return self._question.ask("an operator said so")
+        return self._question.ask(_OPERATOR)
 
     # States.
 
@@ -314,5 +316,13 @@ class PrimaryMembership:
             self._entered[state] += 1
         if state in _HELD and before not in _HELD:
             self._deadline = now + self.policy.secondary_timeout
-        gives_back = state is PrimaryState.PROTECTED or (before in _PASSING and state not in _PASSING)
-        return [Entered(state.value, reason), *(self._question.give_back(reason) if gives_back else ())]
+        if state in _PASSING:
+            self._is_agreed = False
+        elif state is PrimaryState.PROTECTED:
+            self._is_agreed = True
+            return [Entered(state.value, reason), *self._give_back(reason)]
+        return [Entered(state.value, reason)]
+
+    def _give_back(self, reason: str) -> list[Action]:
+        # Until the secondary has all that has passed, it must not win.
+        return self._question.give_back(reason) if self._is_agreed else []

@@ -4,11 +4,12 @@
     -----------------  --------------------------  -------------------  -----------------
     ALONE, ASKING      primary_joined              UNSYNCHRONISED       GiveBack (1)
     UNSYNCHRONISED     synchronised                STANDBY              GiveBack
+    ALONE, ASKING      synchronised                STANDBY              GiveBack (1)
     STANDBY            synchronised(False)         UNSYNCHRONISED       -
     UNSYNCHRONISED,    primary_lost                ALONE                -
     STANDBY
     ALONE              tick, `primary_timeout`     ASKING (2)           AskArbiter
-                       after the loss
+                       after the link's loss
     ALONE              failover                    ASKING               AskArbiter
     ASKING             arbiter_answered            LIVE, if won,        GoLive
                                                    or ALONE
@@ -81,6 +82,7 @@ class SecondaryMembership:
         self._is_connected = self._is_synchronised = self._primary_is_solo = False
         self._secondary_timeout = self._heard = 0.0
         self._lost_at: float | None = None
+        self._loss = self._why = ""
 
     @property
     def counters(self) -> SecondaryCounters:
@@ -116,44 +118,54 @@ class SecondaryMembership:
         )
 
     def primary_heard(self, at: float) -> None:
-        """What this side sent at `at`, by its own clock, the primary has heard: it did not count as lost before."""
-        self._heard = max(self._heard, at)
+        """What this side sent at `at`, by its own clock, the primary has heard, and says so while it is protected.
+
+        From that time on, at the earliest, it holds packets for the secondary timeout.
+        """
+        if self.state is SecondaryState.STANDBY:
+            self._heard = max(self._heard, at)
 
     def synchronised(self, is_so: bool, now: float) -> list[Action]:
-        """Whether what leaves the primary is compared with what this side sends: by the primary's own word."""
-        if not self._is_connected or self.state is SecondaryState.LIVE or is_so is self._is_synchronised:
+        """Whether what leaves the primary is compared with what this side sends: by the primary's own word.
+
+        Once it is lost, what counts is how it was then, until the replicas are synchronised anew.
+        """
+        if self.state is SecondaryState.LIVE:
             return []
-        self._is_synchronised = is_so
-        if not is_so:
+        if is_so and self.state is not SecondaryState.STANDBY:
+            self._is_synchronised = True
+            entered = self._enter(SecondaryState.STANDBY, "ready to take over", now)
+            return [*entered, *self._question.give_back(self.reason)]
+        if not is_so and self.state is SecondaryState.STANDBY:
+            self._is_synchronised = False
             return self._enter(SecondaryState.UNSYNCHRONISED, "the replicas are no longer synchronised", now)
-        entered = self._enter(SecondaryState.STANDBY, "ready to take over", now)
-        return [*entered, *self._question.give_back(self.reason)]
+        return []
 
     def primary_is_solo(self, is_so: bool, _now: float) -> list[Action]:
         """What the primary says of itself."""
-        if self._is_connected:
-            self._primary_is_solo = is_so
+        self._primary_is_solo = is_so
         return []
 
-    def primary_lost(self, why: str, now: float) -> list[Action]:
-        """The link is down, or the replicas are no longer in COLO, or the primary's guest is gone."""
-        if not self._is_connected:
+    def primary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
+        """The link is down; or it is up, and the replicas are no longer in COLO."""
+        if self._is_connected and not link_is_up:
+            self._is_connected = False
+            self._lost_at = now
+        if self.state not in (SecondaryState.UNSYNCHRONISED, SecondaryState.STANDBY):
             return []
-        self._is_connected = False
-        self._lost_at = now
         self._losses += 1
-        if self.state is SecondaryState.LIVE:
-            return []
-        return self._enter(SecondaryState.ALONE, f"the primary is lost: {why}", now)
+        self._loss = f"the primary is lost: {why}"
+        return self._enter(SecondaryState.ALONE, self._loss, now)
 
     # Time, and the arbiter.
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        if self.state is not SecondaryState.ALONE or not self.policy.automatic or self._lost_at is None:
+        waits = self.state is SecondaryState.ALONE and not self._is_connected
+        if not waits or not self.policy.automatic or self._lost_at is None:
             return []
         is_due = now >= self._lost_at + self.policy.primary_timeout and self._question.is_due(now)
-        return self._ask(self.reason, now) if is_due and not self.risks(now, fenced=False) else []
+        return self._ask(self._loss, now) if is_due and not self.risks(now, fenced=False) else []
 
     def arbiter_answered(self, won: bool, now: float) -> list[Action]:
         self._question.answered(won, now)
@@ -162,10 +174,12 @@ class SecondaryMembership:
         if self.state is not SecondaryState.ASKING:
             return self._question.give_back("nobody wants to go live any more")
         if won:
-            return self._go_live(f"the arbiter allowed it: {self.reason}", now)
-        return [Refused(Claim.FAILOVER), *self._enter(SecondaryState.ALONE, f"the arbiter refused: {self.reason}", now)]
+            return self._go_live(f"{self._why}; the arbiter allows it", now)
+        refused = self._enter(SecondaryState.ALONE, f"{self._why}; the arbiter does not allow to go live", now)
+        return [Refused(Claim.FAILOVER), *refused]
 
     def _ask(self, reason: str, now: float) -> list[Action]:
+        self._why = reason
         return [*self._enter(SecondaryState.ASKING, reason, now), *self._question.ask(reason)]
 
     # The operator.

@@ -26,7 +26,7 @@ from colo_bridge.daemon import guard as guard_module
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.daemon.service import Service
-from colo_bridge.errors import PeerError
+from colo_bridge.errors import OperatorError, PeerError
 from colo_bridge.kernel.fault import Fault
 from tests.captures import read_pcapng
 from tests.checkpoint.fake_qemu import FakeQemu
@@ -322,7 +322,7 @@ def test_every_documented_field_is_in_the_status(configure: Callable[..., Config
 
 
 def test_every_documented_counter_is_in_the_status_of_a_nic(configure: Callable[..., Config]) -> None:
-    ours, rewriters = _tables("counter")
+    ours, rewriters, _ = _tables("counter")
 
     async def scenario(daemon: Daemon) -> None:
         assert set(daemon.status["counters"]) == {*ours, *(f"rewriter_{name}" for name in rewriters)}
@@ -799,6 +799,25 @@ def test_reload_is_all_or_nothing(configure: Callable[..., Config], tmp_path: Pa
             assert config.control_socket.stat().st_mode & 0o777 == 0o600
 
     run(config, scenario)
+
+
+def test_what_a_role_cannot_take_over_keeps_everything_as_it_is(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(service: Service, config: Config) -> Callable[[], None]:
+        inherited(service, config)
+        raise OperatorError("the certificates cannot be used")
+
+    inherited = Service._prepare_reload
+    monkeypatch.setattr(Service, "_prepare_reload", prepare)
+
+    async def scenario(daemon: Daemon) -> None:
+        daemon.service.file = write(configure(DNS), tmp_path / "web.toml")
+        with pytest.raises(OperatorError, match="certificates"):
+            daemon.service.reload()
+        assert daemon.status["passthrough"] == {}
+
+    run(configure(), scenario)
 
 
 @pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

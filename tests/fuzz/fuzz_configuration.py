@@ -13,11 +13,20 @@ primary_port = "tap0"
 secondary_port = "tap1"
 queue = 700
 """
+_OF_TWO_HOSTS = """
+role = "secondary"
+guest = "web"
+[[nic]]
+secondary_port = "tap0"
+bridge = "br0"
+[link]
+peer = "127.0.0.1:9000"
+"""
 
 
 def one_input(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    for whole in (text, _GOOD + text):
+    for whole in (text, _GOOD + text, _OF_TWO_HOSTS + text):
         try:
             config = parse(whole)
         except OperatorError as error:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from colo_bridge import config
 from colo_bridge.errors import OperatorError
-from colo_bridge.lab import configuration, workload
+from colo_bridge.lab import configuration, daemon, process, workload
 from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, LINK_ADDRESSES, Role
 from colo_bridge.lab.options import Options
-from colo_bridge.lab.shape import Shape
-from tests.lab.helpers import colo, devices, inside, lab
+from colo_bridge.lab.process import ProcessId
+from colo_bridge.lab.shape import Host, Shape
+from tests.lab.helpers import colo, devices, inside, lab, wait_until
+from tests.lab.transfers import LENGTH, Transfers, busy_client, client_is_quiet, no_divergence, report_of
 
 FIRST, SECOND = Shape.TWO_HOSTS.hosts
 
@@ -44,6 +50,16 @@ class TestFiles:
     def test_what_one_daemon_would_refuse_is_refused(self) -> None:
         with pytest.raises(OperatorError, match="host-b"):
             _configurations(Options(settings=("nic.queue=3",)))
+
+    def test_the_arbiter_lets_one_host_win_and_the_same_one_again(self, tmp_path: Path) -> None:
+        *command, _ = _configurations(Options(arbiter=True))[0].arbiter.command
+        names = [FIRST.role.value, SECOND.role.value] * 10
+        asked = [
+            subprocess.Popen([*command, str(tmp_path / "arbiter")], env={**os.environ, "COLO_IDENTITY": name})
+            for name in names
+        ]
+        won = [name for name, child in zip(names, asked, strict=True) if child.wait(10) == 0]
+        assert won in ([FIRST.role] * 10, [SECOND.role] * 10)
 
     @pytest.mark.parametrize("option", [["--no-tls"], ["--arbiter"], ["--set-a", "queue.length=99"]])
     def test_what_is_for_two_hosts_is_refused_for_one(self, option: list[str]) -> None:
@@ -91,6 +107,82 @@ class TestNative:
     def test_status_says_what_it_is(self) -> None:
         status = json.loads(colo("lab", "status", "--json").stdout)
         assert (status["lab"], status["shape"]) == ("native", "two-hosts")
+
+
+@pytest.fixture(scope="class")
+def protected() -> Iterator[None]:
+    with _two_hosts():
+        workload.start_service()
+        yield
+
+
+@pytest.mark.usefixtures("protected")
+class TestTransfers(Transfers):
+    """All that one host shows, over the link with TLS."""
+
+    @pytest.mark.parametrize("operation", ["get", "put"])
+    def test_ipv6(self, operation: str) -> None:
+        with no_divergence():
+            arguments = [operation, "--host", GUEST_IPV6_ADDRESS, "--bytes", str(LENGTH), "--verify"]
+            assert workload.client(arguments)["correct"]
+
+    def test_both_daemons_say_how_they_are(self) -> None:
+        for host, state, status in ((FIRST, "protected", 0), (SECOND, "standby", 0)):
+            done = colo("status", str(host.config_file))
+            assert (done.returncode, state in done.stdout) == (status, True)
+        told = json.loads(colo("lab", "status", "--json").stdout)
+        assert (told["state"], told[SECOND.role]["state"]) == ("protected", "standby")
+
+
+class TestDeadDaemon:
+    def test_without_the_primarys_nothing_leaves_until_another_takes_over(self) -> None:
+        with _two_hosts(), busy_client() as client:
+            process.kill(_daemon(FIRST))
+            wait_until(client_is_quiet, 5, "nothing leaves any more")
+            daemon.start(FIRST)
+            assert report_of(client)["correct"]
+            self._is_as_before()
+
+    def test_another_secondarys_takes_over_before_the_primary_goes_solo(self) -> None:
+        with _two_hosts("--set", "link.secondary_timeout=20"), busy_client() as client:
+            process.kill(_daemon(SECOND))
+            wait_until(lambda: daemon.state_of(FIRST) != "protected", 5, "the primary misses it")
+            daemon.start(SECOND)
+            assert report_of(client)["correct"]
+            self._is_as_before()
+
+    def test_without_the_secondarys_the_primary_goes_solo_and_back(self) -> None:
+        with _two_hosts("--set", "link.secondary_timeout=1"), busy_client() as client:
+            process.kill(_daemon(SECOND))
+            assert report_of(client)["correct"]
+            assert daemon.state_of(FIRST) == "solo"
+            assert colo("status", str(FIRST.config_file)).returncode == 4
+            daemon.start(SECOND)
+            protect = ("protect", str(FIRST.config_file))
+            wait_until(lambda: colo(*protect).returncode == 0, 10, "the secondary is there to be compared again")
+            self._is_as_before()
+
+    @staticmethod
+    def _is_as_before() -> None:
+        for host in (FIRST, SECOND):
+            wait_until(lambda host=host: daemon.state_of(host) in host.ready, 20, f"{host.role} is ready again")
+        with no_divergence():
+            before = daemon.status()["counters"]["secondary_bytes"]
+            assert workload.client(["get", "--bytes", str(LENGTH), "--verify"])["correct"]
+            assert daemon.status()["counters"]["secondary_bytes"] > before + LENGTH
+
+
+@contextmanager
+def _two_hosts(*arguments: str) -> Iterator[None]:
+    # A stall ends with the compare timeout: a short one, or the tests wait for it.
+    with lab("--set", "compare.timeout=1.0", *arguments, shape=Shape.TWO_HOSTS):
+        yield
+
+
+def _daemon(host: Host) -> ProcessId:
+    found = daemon.find(host)
+    assert found
+    return found
 
 
 def _configurations(options: Options) -> list[config.Config]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from colo_bridge.link.address import Address
 from colo_bridge.link.client import LinkClient
+from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed, Timing
 from colo_bridge.link.protocol.backoff import Backoff
 from colo_bridge.link.protocol.messages import Hello, Message
@@ -56,6 +57,17 @@ class Owner:
 
     def link_room(self, nic: str) -> None:
         self.rooms += 1
+
+
+class PausingOwner(Owner):
+    """Pauses a NIC's stream at each barrier; `link` is this side's end."""
+
+    link: LinkEnd
+
+    def link_barrier(self, stream, epoch):
+        super().link_barrier(stream, epoch)
+        if stream != "control":
+            self.link.pause(stream)
 
 
 class Ends:

@@ -51,7 +51,11 @@ def test_both_sides_greet_and_learn_of_each_other():
         (PRIMARY, replace(SECONDARY, configuration="d2"), "the primary's digest is d1, the secondary's d2"),
         (PRIMARY, replace(SECONDARY, role=Role.PRIMARY), "both sides of the link are the primary"),
         (replace(PRIMARY, role=Role.SECONDARY), SECONDARY, "both sides of the link are the secondary"),
-        (PRIMARY, replace(SECONDARY, version=Version(2, 0)), r"speaks version 2\.0 of the link's protocol, this one 1"),
+        (
+            PRIMARY,
+            replace(SECONDARY, version=Version(2, 0)),
+            r"version 2\.0 of the link's protocol came to a side that speaks 1\.0",
+        ),
     ],
 )
 def test_who_does_not_fit_is_refused_and_both_sides_say_the_same(primary, secondary, problem):

@@ -21,7 +21,6 @@ from colo_bridge.link.protocol.messages import (
     Failover,
     Heartbeat,
     Statistics,
-    Version,
     encode,
 )
 from colo_bridge.link.server import LinkServer
@@ -140,28 +139,6 @@ async def test_messages_of_a_side_that_is_ahead_wait_until_the_link_is_up(caplog
 
 
 # Refusals.
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"version": Version(2, 0)}, "speaks version 2.0 of the link's protocol"),
-        ({"configuration": "d2"}, "the configurations differ: the primary's digest is d1, the secondary's d2"),
-        ({"guest": "db"}, "the primary is for guest web, the secondary for db"),
-        ({"role": PRIMARY.role}, "both sides of the link are the primary"),
-    ],
-)
-def test_who_does_not_fit_is_refused_with_one_line_on_both_sides(changes, problem, caplog):
-    async def main():
-        async with running(secondary=other(SECONDARY, **changes)) as ends:
-            await until(lambda: ends.client.counters.refused > 2)
-            here, there = lines(caplog, f"the link at {ends.server.address}"), lines(caplog, "the link to 127")
-            assert (len(here), len(there)) == (1, 1)
-            assert problem in here[0]
-            assert problem in there[0]
-            assert (ends.primary.peer, ends.secondary.peer) == (None, None)
-
-    uvloop.run(asyncio.wait_for(main(), 60))
 
 
 @run

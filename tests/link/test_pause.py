@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from colo_bridge.link.protocol.messages import Barrier, encode
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.link.stream import Stream
-from tests.link.ends import SETTINGS, Owner, linked, packet, running, until
+from tests.link.ends import SETTINGS, Owner, PausingOwner, linked, packet, running, until
 from tests.link.sides import PRIMARY, SECONDARY, greeted
 from tests.link.sides import packet as travelling
 from tests.link.test_link import run, sending
@@ -83,15 +83,6 @@ def test_what_stands_behind_a_pause_waits_for_the_end_of_it_however_it_is_cut(co
         assert BARRIER not in after[len(before) : -1], "a barrier is the last that is told before a pause"
     first = told[0]
     assert BARRIER not in first[:-1]
-
-
-class PausingOwner(Owner):
-    """Pauses a NIC at its barrier."""
-
-    def link_barrier(self, stream, epoch):
-        super().link_barrier(stream, epoch)
-        if stream != "control":
-            self.link.pause(stream)
 
 
 @run

@@ -340,8 +340,13 @@ def test_resume_opens_what_was_closed_for_a_while():
     assert side.do(("wait", 0.1)).state is PrimaryState.CLOSED
 
 
-def test_resume_gives_back_what_was_won():
-    assert [type(action) for action in side_in(PrimaryState.DRAINED).do(("resume",)).told] == [GiveBack]
+@pytest.mark.parametrize("last", [("resume",), LIVE])
+def test_what_has_passed_keeps_the_other_side_from_winning_until_it_is_compared_again(last):
+    side = side_in(PrimaryState.LOST).do(("solo", {"fenced": True}), last)
+    assert side.told == []
+    assert side.do(WIN).told == []
+    side.do(("resume",)) if side.state is PrimaryState.YIELDED else None
+    assert [type(action) for action in side.do(JOIN, COMPARE).told] == [GiveBack]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ AUTOMATIC = SecondaryPolicy(primary_timeout=4.0, automatic=True, arbiter=True, r
 JOIN = ("primary_joined", 5.0)
 SYNCHRONISE = ("synchronised", True)
 LOSE = ("primary_lost", "silence")
+COLO_ENDED = ("primary_lost", "COLO has ended", True)
 FAILOVER = ("failover", {"fenced": False, "accept_loss": False})
 FENCED = ("failover", {"fenced": True, "accept_loss": False})
 ACCEPTED = ("failover", {"fenced": False, "accept_loss": True})
@@ -48,6 +49,8 @@ class Side:
                 self.membership.primary_heard(self.now)
             elif name == "failover":
                 self.actions = self.membership.failover(now=self.now, **arguments[0])
+            elif name == "primary_lost":
+                self.actions = self.membership.primary_lost(arguments[0], self.now, link_is_up=len(arguments) > 1)
             else:
                 self.actions = getattr(self.membership, name)(*arguments, self.now)
         return self
@@ -92,7 +95,7 @@ def test_a_lost_primary_is_reported_and_waited_for(state):
 
 def test_what_is_lost_is_lost_once():
     side = side_in(SecondaryState.ALONE)
-    assert side.do(LOSE, SYNCHRONISE).actions == []
+    assert side.do(LOSE).actions == []
     assert side.membership.counters.primary_losses == 1
 
 
@@ -106,6 +109,18 @@ def test_live_is_final(step):
 
 def test_who_was_live_is_live_when_it_starts_again():
     assert Side(MANUAL, JOIN, SYNCHRONISE, LOSE, live=True).state is SecondaryState.LIVE
+
+
+def test_a_new_commit_makes_it_ready_without_a_new_link():
+    side = Side(MANUAL, *STANDBY, COLO_ENDED)
+    assert side.state is SecondaryState.ALONE
+    assert side.do(SYNCHRONISE).state is SecondaryState.STANDBY
+    assert side.do(LOSE, FENCED).state is SecondaryState.LIVE
+
+
+def test_what_counts_is_how_it_was_when_the_primary_was_lost():
+    for loss in (LOSE, COLO_ENDED):
+        assert Side(MANUAL, *STANDBY, loss, ("synchronised", False), FENCED).state is SecondaryState.LIVE
 
 
 # The arbiter.
@@ -123,7 +138,7 @@ def test_the_arbiter_lets_it_go_live():
 def test_the_arbiter_refuses():
     side = side_in(SecondaryState.ASKING).do(LOSE_ARBITER)
     assert (side.state, side.told) == (SecondaryState.ALONE, [Refused(Claim.FAILOVER)])
-    assert "refused" in side.membership.reason
+    assert side.membership.reason == "an operator said so; the arbiter does not allow to go live"
     assert side.do(("wait", 60.0)).told == []
     assert side.do(FAILOVER, WIN).state is SecondaryState.LIVE
 
@@ -169,6 +184,15 @@ def test_nothing_is_lost_by_itself(ways):
     assert len(side.membership.risks(side.now, fenced=False)) == 1
 
 
+def test_nothing_is_asked_while_the_link_is_up():
+    side = Side(AUTOMATIC, *STANDBY, COLO_ENDED, ("wait", 60.0))
+    assert side.state is SecondaryState.ALONE
+    with pytest.raises(OperatorError, match="the primary is connected"):
+        side.do(ACCEPTED)
+    assert side.do(LOSE, ("wait", 3.9)).state is SecondaryState.ALONE
+    assert side.do(("wait", 0.1)).state is SecondaryState.ASKING
+
+
 # The operator.
 
 
@@ -208,7 +232,7 @@ def test_a_fenced_failover_is_told_to_the_arbiter():
         ([*STANDBY, ("primary_is_solo", True), LOSE], "had said that it goes on alone"),
         ([*STANDBY, LOSE, ("wait", 5.0)], "may have gone on alone.*5 s.*5.0 s ago"),
         ([*STANDBY, ("wait", 5.0)], "may have gone on alone"),
-        ([*STANDBY, ("wait", 4.0), LOSE, ("heard",), ("wait", 5.0)], "may have gone on alone"),
+        ([*STANDBY, LOSE, ("wait", 4.0), ("heard",), ("wait", 1.0)], "may have gone on alone"),
     ],
 )
 def test_a_loss_must_be_accepted(ways, risk):

@@ -168,9 +168,12 @@ class Conversation:
             wrong = []
         return [*actions, Packets(packets), *wrong] if packets else actions + wrong
 
-    def ended(self, reason: str = "the other side closed the connection") -> list[Action]:
-        """Nothing more will come."""
-        return self._close(Ending.ENDED, PeerError(reason), tell=False)
+    def ended(self, error: ColoBridgeError | None = None) -> list[Action]:
+        """Nothing more will come; the `error` that broke the connection, if one did."""
+        error = error or PeerError("the other side closed the connection")
+        if self.state is State.GREETING and not error.hint:
+            error = PeerError(f"{error.problem} before it had greeted", "its log says why")
+        return self._close(Ending.ENDED, error, tell=False)
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times per heartbeat interval, when all that has come was taken."""

@@ -250,7 +250,7 @@ def _message(fields: Mapping[str, object]) -> Message | Unknown:
             raise PeerError(f"a message of type {kind} came with a wrong {name}") from None
         if isinstance(values[name], Version) and values[name].major != VERSION.major:
             raise OperatorError(
-                f"the other side speaks version {values[name]} of the link's protocol, this one {VERSION}",
+                f"a greeting in version {values[name]} of the link's protocol came to a side that speaks {VERSION}",
                 "install the same version of colo-bridge on both hosts",
             )
     return form(**values)
