@@ -148,8 +148,9 @@ class PrimaryMembership:
     # The secondary.
 
     def secondary_joined(self, now: float) -> list[Action]:
-        """The link is up."""
+        """The link is up; what is there may be another secondary, which has nothing."""
         self._is_there = True
+        self.is_synchronised = False
         waits = self.state in (PrimaryState.WAITING, PrimaryState.LOST, PrimaryState.CLOSED)
         if waits and self._guest_is_there:
             return self._enter(PrimaryState.UNSYNCHRONISED, "the secondary is there, and not compared yet", now)

@@ -317,6 +317,7 @@ def test_a_guest_that_was_never_gone_changes_nothing():
         ([JOIN, COMPARE, LOSE], True),
         ([JOIN, COMPARE, LOSE, WAIT], True),
         ([JOIN, COMPARE, LOSE, WAIT, LOSE_ARBITER], True),
+        ([JOIN, COMPARE, LOSE, WAIT, JOIN], False),
         ([JOIN, COMPARE, LOSE, WAIT, LOSE_ARBITER, JOIN], False),
         ([JOIN, COMPARE, GUEST_LOST], True),
         ([JOIN, COMPARE, GUEST_LOST, GUEST_FOUND], False),
