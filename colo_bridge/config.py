@@ -157,6 +157,8 @@ class Config(Section):
                 "checkpoint": {"provider"},
             },
         )
+        # A side that asks nobody would go on alone beside one that has won.
+        alike["arbiter"] = bool(self.arbiter.command)
         return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
 

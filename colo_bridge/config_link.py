@@ -115,5 +115,13 @@ class ArbiterConfig(Section):
 
     command: tuple[Argument, ...] = ()
     """Program and arguments, run without a shell; its exit status 0 means: this side."""
+    give_back: tuple[Argument, ...] = ()
+    """Program and arguments by which a side frees what it has won and needs no more; empty: nothing to free."""
     timeout: Seconds = 10.0
     """Seconds after which it is killed, and this side has lost."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ArbiterConfig:
+        if self.give_back and not self.command:
+            raise ValueError("give_back has no meaning without the key command")
+        return self

@@ -77,6 +77,12 @@ def test_each_of_two_hosts_has_a_short_file():
         (
             SECONDARY,
             "[link]",
+            '[arbiter]\ngive_back = ["x"]\n[link]',
+            "arbiter: give_back has no meaning without the key command",
+        ),
+        (
+            PRIMARY,
+            "[link]",
             '[arbiter]\ncomand = ["x"]\n[link]',
             "unknown key arbiter.comand (did you mean com",
         ),
@@ -165,6 +171,12 @@ def test_both_hosts_have_the_same_digest():
 )
 def test_what_must_be_alike_is_in_the_digest(old, new):
     assert config.parse(PRIMARY).digest() != config.parse(PRIMARY.replace(old, new)).digest()
+
+
+def test_whether_there_is_an_arbiter_is_in_the_digest():
+    arbiters = [f'[arbiter]\ncommand = ["{name}"]\n[link]' for name in ("x", "y")]
+    digests = [config.parse(PRIMARY.replace("[link]", arbiter)).digest() for arbiter in ("[link]", *arbiters)]
+    assert digests[0] != digests[1] == digests[2]
 
 
 def test_what_need_not_be_alike_is_not_in_the_digest():

@@ -42,7 +42,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add(commands, "down", "remove the lab, also what a crash left of one")
     _add_exec(commands)
     _add_json(_add(commands, "status", "say what is up, and the daemons' counters"))
-    _add_json(_add(commands, "demo", "the whole story in about a minute: a real FTP server, twice, as one"))
+    _add_json(
+        _add(
+            commands,
+            "demo",
+            "the whole story in under two minutes: a real FTP server, twice, as one, and a host that dies",
+        )
+    )
     _add_bench(commands)
     _add_failover(commands)
 

@@ -29,6 +29,7 @@ Document = dict[str, Any]
 _ARBITER = """\
 ln -s "$COLO_IDENTITY" "$0" 2>/dev/null; [ "$(readlink "$0")" = "$COLO_IDENTITY" ]"""
 """A test-and-set: the first one makes the link, and whoever made it may go on, however often it asks."""
+_GIVE_BACK = """[ "$(readlink "$0")" != "$COLO_IDENTITY" ] || rm "$0\""""
 
 
 def make(options: Options, host: Host) -> str:
@@ -73,8 +74,9 @@ def _of_two(options: Options, host: Host) -> Document:
     place = "listen" if host.daemon_role == "primary" else "peer"
     link: Document = {"identity": own, place: f"{LINK_ADDRESSES[0]}:{LINK_TCP_PORT}"}
     link |= {"tls_directory": str(PKI_DIR / own), "accept": [other]} if options.tls else {"insecure": True}
-    arbiter = {"arbiter": {"command": ["/bin/sh", "-c", _ARBITER, str(ARBITER_FILE)]}} if options.arbiter else {}
-    return {"link": link, **arbiter}
+    scripts = {"command": _ARBITER, "give_back": _GIVE_BACK} if options.arbiter else {}
+    arbiter = {key: ["/bin/sh", "-c", script, str(ARBITER_FILE)] for key, script in scripts.items()}
+    return {"link": link} | ({"arbiter": arbiter} if arbiter else {})
 
 
 def _apply(document: Document, setting: str) -> None:

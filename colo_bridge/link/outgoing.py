@@ -58,10 +58,7 @@ class Outgoing:
     @property
     def sent_packets(self) -> int:
         """That have left whole, or in one piece with what follows."""
-        messages = self._messages
-        while messages and messages[0] < self._left:
-            messages.popleft()
-            self._messages_left += 1
+        self._count_messages()
         return self._left - self._messages_left
 
     def put(self, packet: Buffer | memoryview) -> bool:
@@ -85,8 +82,16 @@ class Outgoing:
 
     def add(self, message: bytes) -> None:
         """Queue what is no packet."""
+        self._count_messages()
         self._messages.append(self._left + len(self._queue))
         self._add(message)
+
+    def _count_messages(self) -> None:
+        """Those that have left."""
+        messages = self._messages
+        while messages and messages[0] < self._left:
+            messages.popleft()
+            self._messages_left += 1
 
     def _add(self, data: bytes) -> None:
         self._queue.append(data)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import uvloop
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
-from colo_bridge.checkpoint.providers.command import LINE_LENGTH, OUTPUT_LINES, CommandProvider
+from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
+from colo_bridge.checkpoint.providers.execute import LINE_LENGTH, OUTPUT_LINES
 from colo_bridge.config import CheckpointConfig
 
 
@@ -132,6 +134,22 @@ def test_cancelling_kills_it_too(run, tmp_path):
         assert attempt.cancelled()
 
     run(cancelled())
+    wait_until(lambda: is_gone(int(pid_file.read_text())))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_command_does_not_outlive_a_daemon_that_is_killed(loop, tmp_path):
+    pid_file = tmp_path / "pid"
+    body = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r});"
+        f"import {loop}; from colo_bridge.checkpoint.providers.command import CommandProvider as P;"
+        "from colo_bridge.config import CheckpointConfig as C;"
+        f"c = C(command=('/bin/sh', '-c', 'echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60'));"
+        f"{loop}.run(P('web', c).checkpoint('content', {{}}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", body]) as daemon:
+        wait_until(pid_file.exists, 20.0)
+        daemon.kill()
     wait_until(lambda: is_gone(int(pid_file.read_text())))
 
 

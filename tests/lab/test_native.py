@@ -166,7 +166,7 @@ class TestFailure:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_an_interrupted_up_leaves_nothing(self, number: signal.Signals) -> None:
-        child = subprocess.Popen([*COMMAND, "lab", "up", "--native"], stderr=subprocess.DEVNULL)
+        child = subprocess.Popen([*COMMAND, "lab", "up", "--one-host", "--native"], stderr=subprocess.DEVNULL)
         wait_until(lambda: Role.HOST.namespace_file.exists() or child.poll() is not None, 10, "the lab is half-made")
         child.send_signal(number)
         status = child.wait(10)

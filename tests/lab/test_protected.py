@@ -130,6 +130,7 @@ def test_a_small_demo_is_as_expected(capsys: pytest.CaptureFixture[str]) -> None
     assert status == 0, [entry for entry in told["expectations"] if not entry["ok"]]
     assert told["divergences"]["content"] == 1
     assert len(told["throughput"]) == 6
+    assert [outcome["operation"] for outcome in told["failovers"]] == ["download", "upload"]
     assert nothing_is_left()
 
 

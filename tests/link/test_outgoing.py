@@ -109,3 +109,12 @@ def test_what_has_not_begun_to_leave_is_forgotten():
     outgoing.put(b"abcdef")
     outgoing.forget()
     assert (bool(outgoing), outgoing.queued_bytes) == (False, 0)
+
+
+def test_messages_that_have_left_are_remembered_no_more():
+    outgoing = Outgoing(1_000)
+    for _ in range(100):
+        outgoing.add(b"heartbeat")
+        outgoing.sent(9)
+    assert len(outgoing._messages) == 1
+    assert outgoing.sent_packets == 0

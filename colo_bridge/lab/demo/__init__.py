@@ -1,4 +1,4 @@
-"""`lab demo`: a real FTP server runs twice and is seen once, in five acts, with what came of each."""
+"""`lab demo`: a real FTP server runs twice and is seen once, in six acts, with what came of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five acts."""
+"""The six acts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from colo_bridge.errors import GuestError
-from colo_bridge.lab import daemon, files, ftp, lifecycle, workload
+from colo_bridge.lab import daemon, failover, files, ftp, lifecycle, workload
 from colo_bridge.lab.demo.stage import LARGE, MARKED, SMALL, UPLOAD, Props, lay_out, room
 from colo_bridge.lab.demo.story import Plan, Story, Timing, Transfer
 from colo_bridge.lab.ftp import FtpMode
 from colo_bridge.lab.layout import CHECKPOINT_LOG, Mode
 from colo_bridge.lab.options import Options
+from colo_bridge.lab.transfer import Content
 
 Announce = Callable[[str], None]
 """Told what begins now."""
@@ -36,9 +37,10 @@ class Demo:
             for number in range(1, self._plan.rounds + 1):
                 self._protected(props, number)
                 self._native(props, number)
+            self._count()
+            self._lose_host(props)
         finally:
             files.remove()
-        self._count()
         return self._story
 
     def _protected(self, props: Props, number: int) -> None:
@@ -132,6 +134,16 @@ class Demo:
         # A timeout ended a stall, which costs time and no bytes: it is shown, and no failure.
         others = {kind: count for kind, count in divergences.items() if kind not in ("content", "timeout")}
         self._story.expect(5, "no divergence of any other kind", not any(others.values()), str(others))
+
+    def _lose_host(self, props: Props) -> None:
+        """Act 6: two hosts, of which the primary's dies in mid-download and in mid-upload."""
+        self._announce("act 6: the primary's host dies, twice")
+        content = Content(props.primary(SMALL), self._plan.small, props.seeds[SMALL], props.digests[SMALL])
+        rate = int(content.length / self._plan.failover_seconds)
+        for outcome in failover.both(content, rate, Options(), self._announce):
+            self._story.failovers.append(outcome)
+            text = f"{outcome.operation}: it ends on its connection with the right bytes"
+            self._story.expect(6, text, outcome.ok, outcome.problem)
 
 
 @contextmanager

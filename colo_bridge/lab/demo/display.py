@@ -19,6 +19,7 @@ ACTS = {
     3: "request and response",
     4: "one byte differs",
     5: "what was counted",
+    6: "the primary's host dies",
 }
 COUNTERS = {
     "packets from the primary": "primary_packets",
@@ -61,6 +62,7 @@ def closing(console: Console, story: Story, seconds: float) -> None:
     console.print(_throughput(story))
     console.print(_turns(story))
     console.print(_counters(story))
+    console.print(_failovers(story))
     console.print(_expectations(story.expectations))
     failed = sum(not expectation.ok for expectation in story.expectations)
     verdict = f"[red]{failed} failed[/]" if failed else "[green]all as expected[/]"
@@ -95,6 +97,16 @@ def _counters(story: Story) -> Table:
         table.add_row(text, f"{counters[name]:,}" if name in counters else "—")
     for kind, count in story.divergences().items():
         table.add_row(f"divergences: {kind}{_note(kind)}", f"{count:,}")
+    return table
+
+
+def _failovers(story: Story) -> Table:
+    table = Table("failover", title="Longest time without a byte (ms)", title_justify="left")
+    for heading in ("before", "since the host died", "since the command"):
+        table.add_column(heading, justify="right")
+    for outcome in story.failovers:
+        pauses = (outcome.usual_pause_ms, outcome.pause_ms, outcome.after_command_ms)
+        table.add_row(f"in mid-{outcome.operation}", *(f"{pause:.0f}" for pause in pauses))
     return table
 
 

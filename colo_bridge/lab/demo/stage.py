@@ -29,6 +29,7 @@ class Props:
     """What was laid out before the first act."""
 
     directories: dict[Role, Path]
+    seeds: dict[str, int]
     digests: dict[str, str]
     """SHA-256 of the primary's files."""
     mark: Mark
@@ -56,10 +57,11 @@ def lay_out(plan: Plan, directory: Path) -> Props:
         path.mkdir()
     lengths = {SMALL: plan.small, LARGE: plan.large, MARKED: plan.marked}
     primary, secondary = directories.values()
-    digests = {name: files.make(primary / name, length, seed) for seed, (name, length) in enumerate(lengths.items())}
+    seeds = {name: seed for seed, name in enumerate(lengths)}
+    digests = {name: files.make(primary / name, length, seeds[name]) for name, length in lengths.items()}
     for name in (SMALL, LARGE):
         os.link(primary / name, secondary / name)
-    return Props(directories, digests, _mark(primary / MARKED, secondary / MARKED))
+    return Props(directories, seeds, digests, _mark(primary / MARKED, secondary / MARKED))
 
 
 def _mark(primary: Path, secondary: Path) -> Mark:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from colo_bridge.lab.counters import add_up
+from colo_bridge.lab.failover import Outcome
 from colo_bridge.lab.ftp import FtpMode
 from colo_bridge.lab.layout import Mode
 
@@ -22,6 +23,8 @@ class Plan:
     turns: int = 10_000
     rounds: int = 2
     """Times that protected and native take turns."""
+    failover_seconds: float = 2.0
+    """For which a transfer lasts whose host dies meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Story:
     injected: dict[str, int] = field(default_factory=dict)
     reported: dict[str, Any] | None = None
     statuses: list[dict[str, Any]] = field(default_factory=list)
+    failovers: list[Outcome] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -109,6 +113,7 @@ class Story:
             "divergences": self.divergences(),
             "checkpoints": self.checkpoints(),
             "counters": self.counters(),
+            "failovers": [asdict(outcome) for outcome in self.failovers],
         }
 
     def _total(self, part: str) -> dict[str, int]:
