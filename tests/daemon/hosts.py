@@ -127,8 +127,10 @@ class Host:
         self.ports = ports
         self._running: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, spoil: Callable[[Any], None] = lambda _: None) -> None:
+        """`spoil` may change the daemon before it runs."""
         self.daemon: Any = Primary(self.config) if self.config.role == "primary" else Secondary(self.config)
+        spoil(self.daemon)
         names = [nic.name for nic in self.config.nic]
         self._running = asyncio.create_task(self.daemon.run(list(zip(names, self.ports, strict=True))))
         await self.until(lambda: self.state != "starting")
