@@ -23,7 +23,7 @@ from colo_bridge.daemon.primary_path import PrimaryPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.daemon.record import YIELDED, Record
 from colo_bridge.daemon.settings import comparator_for
-from colo_bridge.errors import ColoBridgeError
+from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.kernel.primary_nic import PrimaryNic
 from colo_bridge.link.protocol.messages import Role, Statistics
 from colo_bridge.membership.actions import (
@@ -54,7 +54,8 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
-            solo=section.on_secondary_lost == "solo",
+            # Who only observes holds nothing up.
+            solo=section.on_secondary_lost == "solo" or config.compare.mode == "observe",
             arbiter=self._arbiter.exists,
         )
         self._membership = PrimaryMembership(policy, time.monotonic(), yielded=self._yielded)
@@ -66,7 +67,7 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
     def _verbs(self) -> dict[str, Verb]:
         return {
             "solo": lambda request: self._said(partial(self._solo, fenced=bool(request.get("fenced")))),
-            "resume": lambda _: self._said(self._membership.resume),
+            "resume": lambda _: self._said(self._resume),
             "protect": lambda _: self._said(self._membership.protect),
             "drain": lambda _: self._said(self._membership.drain),
             **refusing(("failover",), "this daemon is the primary", "ask the secondary's"),
@@ -74,6 +75,11 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def _solo(self, now: float, fenced: bool) -> list[Action]:
         return self._membership.solo(now, fenced=fenced)
+
+    def _resume(self, now: float) -> list[Action]:
+        if self._far.is_live:
+            raise OperatorError("the other side is live, and connected", "stop it first")
+        return self._membership.resume(now)
 
     # Life.
 
@@ -128,15 +134,20 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     @property
     def stays_closed(self) -> bool:
-        """Whether nothing may leave the guest, even if the daemon is stopped: the other side may be the service."""
-        return self._membership.yielded
+        """Whether nothing may leave the guest, even if the daemon is stopped: the other side may be the service.
+
+        With an arbiter that is so unless this side has won: the other one may win as soon as this one is gone.
+        """
+        traffic = self._membership.traffic
+        may_lose = self._arbiter.exists and traffic is not Traffic.PASS and not self._observes
+        return self._membership.yielded or traffic is Traffic.BLOCK or may_lose
 
     def _tick(self) -> None:
         super()._tick()
         self._perform(self._membership.tick(time.monotonic()))
 
     def _tell(self) -> None:
-        compared = self._membership.state is PrimaryState.PROTECTED
+        compared = self._membership.state is PrimaryState.PROTECTED and not self._observes and not self._guarded
         alone = self._membership.traffic is Traffic.PASS
         # Its own moment goes back to the secondary, which then knows until when it was heard.
         moment = self._far.statistics.get("moment", 0)
@@ -152,14 +163,14 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self._membership.peer_is_live(reason, time.monotonic()))
+        for path in self._paths:
+            path.forget()
 
     def suspended(self, why: str) -> None:
         self._perform(self._membership.suspended(why, time.monotonic()))
-        self._tell()
 
     def comparing(self) -> None:
         self._perform(self._membership.comparing(time.monotonic()))
-        self._tell()
 
     def checkpoint_wanted(self, reason: str) -> None:
         # Once all passes nobody waits for it: `protect` begins it.
@@ -194,6 +205,9 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self._checkpoints.request(reason, {})
+        if any(isinstance(action, Entered) for action in actions):
+            # Before anything leaves that the secondary does not know of.
+            self._tell()
         if (traffic := self._membership.traffic) is not self._traffic:
             self._follow(traffic)
         if self._membership.yielded is not self._yielded:
@@ -213,6 +227,8 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
                 path.forget()
             self._far.rest()
             self._checkpoints.go_on_alone()
+        elif traffic is Traffic.COMPARE:
+            self._far.begin()
 
     def _remember(self) -> None:
         try:

@@ -96,7 +96,7 @@ class PrimaryPath(PrimarySide):
         if not synchronised:
             exhaust(self.on_primary)
         self.comparator.checkpoint_done(synchronised)
-        self._carry_out()
+        self._carry_out_if_allowed()
 
     def _discard_mirrored(self) -> bool:
         for _ in range(READS):

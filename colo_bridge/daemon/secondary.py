@@ -22,7 +22,7 @@ from colo_bridge.daemon.record import LIVE, Record
 from colo_bridge.daemon.secondary_path import Out, SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
 from colo_bridge.daemon.settings import rewrite_limits
-from colo_bridge.errors import ColoBridgeError
+from colo_bridge.errors import ColoBridgeError, KernelError
 from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 _TICK = 0.05
 _TELL = 0.5
 """Seconds between two messages with statistics."""
-_MISSED = 1.5
-"""Heartbeats without a sign of the primary after which what the guest sends is kept as well."""
+_AGAIN = 1.0
+"""Seconds between two tries to put a guest that is live on the network."""
 _VERBS_OF_THE_PRIMARY = ("checkpoint", "solo", "resume", "protect", "drain")
 _PASSTHROUGH = ("passthrough-add", "passthrough-del", "passthrough-list")
 
@@ -49,7 +49,6 @@ class Secondary(Life[SecondaryNic]):
         self._synchronises = config.checkpoint.provider == "qmp"
         self._far = FarPrimary(Greeting(Role.SECONDARY, config, section), self._synchronises, self)
         self._far.link = self._link = link_of.dial(config, self._far)
-        self._suspicion = section.heartbeat_interval * _MISSED
         self._standby = Standby(config.checkpoint, self._far.told) if self._synchronises else None
         self._arbiter = Arbiter(config, Role.SECONDARY, self._answered)
         policy = SecondaryPolicy(
@@ -62,6 +61,9 @@ class Secondary(Life[SecondaryNic]):
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
         self._paths: list[SecondaryPath] = []
         self._going: list[asyncio.Task[None]] = []
+        self._taking_over: asyncio.Task[None] | None = None
+        self._obstacle = ""
+        """Why the guest is not on the network, though it is live."""
 
     # Life.
 
@@ -114,8 +116,7 @@ class Secondary(Life[SecondaryNic]):
     def _tick(self) -> None:
         now = time.monotonic()
         self._perform(self._membership.tick(now))
-        heard = self._link.heard
-        self._far.choose_ways(is_heard=heard is not None and now - heard < self._suspicion)
+        self._far.choose_ways()
 
     def _age(self) -> None:
         now = time.monotonic()
@@ -130,15 +131,22 @@ class Secondary(Life[SecondaryNic]):
 
     def primary_joined(self, peer: Hello) -> None:
         self._perform(self._membership.primary_joined(peer.secondary_timeout, time.monotonic()))
+        # The first word: this side is no service.
+        self._tell()
 
     def primary_lost(self, why: str) -> None:
         self._perform(self._membership.primary_lost(why, time.monotonic()))
+
+    def suspended(self) -> None:
+        self._perform(self._membership.synchronised(False, time.monotonic()))
 
     def primary_says(self, statistics: Mapping[str, int]) -> None:
         now = time.monotonic()
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
         self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
-        self._perform(self._membership.synchronised(bool(statistics.get("synchronised")), now))
+        # Both have to say so: what one of them knows the other may not have heard yet.
+        synchronised = bool(statistics.get("synchronised")) and self._far.epoch.synchronised
+        self._perform(self._membership.synchronised(synchronised, now))
 
     # Going live.
 
@@ -147,7 +155,10 @@ class Secondary(Life[SecondaryNic]):
         self._perform(self._membership.failover(fenced=fenced, accept_loss=accept_loss, now=time.monotonic()))
         while self._membership.state is SecondaryState.ASKING:
             await asyncio.sleep(0.02)
-        await asyncio.wait(self._going)
+        if self._taking_over is not None:
+            await asyncio.wait([self._taking_over])
+        if self._obstacle:
+            raise KernelError(f"the guest is live, but not on the network yet: {self._obstacle}", "mend that")
         return {"state": self.state, "reason": self._membership.reason}
 
     def _perform(self, actions: Sequence[Action]) -> None:
@@ -171,21 +182,40 @@ class Secondary(Life[SecondaryNic]):
         except ColoBridgeError as error:
             log.error("%s: a restarted daemon will not know that the guest is live", error)
         self._far.go_live(reason)
-        self._going = [asyncio.create_task(work) for work in (self._take_over(), self._end_colo())]
-        for task in self._going:
-            task.add_done_callback(_complain)
+        self._taking_over = self._start(self._take_over())
+        self._start(self._end_colo())
+
+    def _start(self, work: Work) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_complain)
+        self._going.append(task)
+        return task
 
     async def _take_over(self) -> None:
         """Put the guest on the network."""
-        loop = asyncio.get_running_loop()
-        for _, nic in self._protections:
-            # A thread, because pyroute2 cannot be used in a running loop.
-            await loop.run_in_executor(None, nic.go_live)
-        self._attach()
+        await self._raise_uplinks()
+        self._start(self._persist())
+
+    async def _persist(self) -> None:
+        while self._obstacle:
+            await asyncio.sleep(_AGAIN)
+            await self._raise_uplinks()
         log.warning("guest %s has gone live", self._config.guest)
-        announcing = asyncio.create_task(announce(self._paths))
-        announcing.add_done_callback(_complain)
-        self._going.append(announcing)
+        await announce(self._paths)
+
+    async def _raise_uplinks(self) -> None:
+        """All that can be: one NIC does not wait for another."""
+        loop, before = asyncio.get_running_loop(), self._obstacle
+        self._obstacle = ""
+        for name, nic in self._protections:
+            try:
+                # A thread, because pyroute2 cannot be used in a running loop.
+                await loop.run_in_executor(None, nic.go_live)
+            except (ColoBridgeError, OSError) as error:
+                self._obstacle = f"nic {name}: {error}"
+        self._attach()
+        if self._obstacle not in ("", before):
+            log.critical("guest %s is live, but not on the network: %s", self._config.guest, self._obstacle)
 
     def _attach(self) -> None:
         """Join guests that are live and the uplinks that there are."""
@@ -219,6 +249,7 @@ class Secondary(Life[SecondaryNic]):
             "malformed_secondary": sum(path.malformed_secondary for path in paths),
             "discarded_ingress": sum(path.discarded_ingress for path in paths),
             "discarded_egress": sum(path.discarded_egress for path in paths),
+            "kept_overflow": sum(path.kept_overflow for path in paths),
             "live_packets": sum(path.live_packets for path in paths),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
