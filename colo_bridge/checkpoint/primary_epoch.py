@@ -6,13 +6,14 @@ With a provider that copies state; *can* means: the link is up, the hypervisor i
     --------------  -----------------------------------  --------  -------------------------------------
     any             link up, joined, goes on, spoiled,   BEGUN     Suspended if it was Begun; SendBarrier
                     requested: if it can now                       of a new era
-    the same        ... if it cannot                     APART     Suspended if it was Begun
+    any             the same, or lost: if it cannot      APART     Suspended if it was Begun; SendBarrier
+                                                                   of a new era, if it was ALIGNED
     BEGUN           the era's barrier, on all streams    FENCING   Fence
     BEGUN, FENCING  stopped                              APART     -
     FENCING         fenced                               ALIGNED   Wanted
     ALIGNED         resumed                              ALIGNED   Renew, SendBarrier of the next number
     any other       resumed                              BEGUN     Renew, SendBarrier of a new era
-    any             link down, lost                      APART     Suspended if it was Begun, unless by the link
+    any             link down                            APART     -
     but APART       a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
 A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint.  `Begun`
@@ -44,9 +45,9 @@ from colo_bridge.checkpoint.epochs import (
 )
 from colo_bridge.checkpoint.replica import News
 
-LINK, START, SPOILED, CONTINUED, SECONDARY = "link", "start", "spoiled", "continued", "secondary"
+LINK, START, SPOILED, CONTINUED, LOST, SECONDARY = "link", "start", "spoiled", "continued", "lost", "secondary"
 """Why a checkpoint is wanted: the link has come up, the replicas are in COLO, a checkpoint cannot be used, the primary
-has gone on without one, the secondary asks for one."""
+has gone on without one, its hypervisor was out of reach or not in COLO, the secondary asks for one."""
 
 
 class PrimaryEpoch:
@@ -89,7 +90,7 @@ class PrimaryEpoch:
         self._linked = False
         self._has_begun = False
         self._paused.clear()
-        return self._part(LINK)
+        return self._part()
 
     def barrier(self, stream: str, epoch: int) -> list[Action]:
         """What follows on this stream belongs to this epoch of the secondary."""
@@ -122,7 +123,7 @@ class PrimaryEpoch:
                 return self._resumed()
             case News.LOST:
                 self._in_colo = self._standing = False
-                return self._part(START)
+                return self._align(LOST)
             case News.GOES_ON:
                 self._standing = False
                 return self._align(CONTINUED)
@@ -139,7 +140,7 @@ class PrimaryEpoch:
 
     def _stopped(self) -> list[Action]:
         self._standing = True
-        return [] if self.alignment is Alignment.ALIGNED else self._part(self._reason)
+        return [] if self.alignment is Alignment.ALIGNED else self._part()
 
     def _resumed(self) -> list[Action]:
         self._in_colo, self._standing = True, False
@@ -167,15 +168,21 @@ class PrimaryEpoch:
     def _align(self, reason: str, detail: str = "") -> list[Action]:
         """Begin anew, as soon as it can be; `detail`: the reason in the other side's words."""
         self._reason = reason
+        was_aligned = self.alignment is Alignment.ALIGNED
         suspended = self._suspend(detail or reason)
-        can_be = self._linked and self._in_colo and not self._standing
-        return [*suspended, *(self._new_era() if can_be else []), *self._let_go()]
+        begun: list[Action] = []
+        if self._linked and self._in_colo and not self._standing:
+            begun = self._new_era()
+            self.alignment = Alignment.BEGUN
+        elif self._linked and was_aligned:
+            # It will be for nothing, but what comes now must not pass for the era of before.
+            begun = self._new_era()
+        return [*suspended, *begun, *self._let_go()]
 
-    def _part(self, reason: str) -> list[Action]:
-        return [*self._suspend(reason), *self._let_go()]
+    def _part(self) -> list[Action]:
+        return [*self._suspend(self._reason), *self._let_go()]
 
     def _new_era(self) -> list[Action]:
-        self.alignment = Alignment.BEGUN
         self.epoch = next_era(self.epoch)
         return [SendBarrier(self.epoch)]
 
