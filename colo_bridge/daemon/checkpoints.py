@@ -94,6 +94,11 @@ class Checkpoints:
         if self._qmp is not None:
             self._qmp.fence(answered)
 
+    @property
+    def guest_is_gone(self) -> bool:
+        """Whether the primary's hypervisor has gone away."""
+        return self._qmp is not None and self._qmp.is_gone
+
     def go_on_alone(self) -> None:
         """There is no secondary any more: the hypervisor must not wait for one."""
         if self._qmp is not None:

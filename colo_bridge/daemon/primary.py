@@ -144,14 +144,18 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def _tick(self) -> None:
         super()._tick()
-        self._perform(self._membership.tick(time.monotonic()))
+        # A guest that is gone must not be given the right to go on alone.
+        if not self._checkpoints.guest_is_gone:
+            self._perform(self._membership.tick(time.monotonic()))
 
     def _tell(self) -> None:
         compared = self._membership.state is PrimaryState.PROTECTED and not self._observes and not self._guarded
         alone = self._membership.traffic is Traffic.PASS
         # Its own moment goes back to the secondary, which then knows until when it was heard.
         moment = self._far.statistics.get("moment", 0)
-        self._link.send(Statistics({"synchronised": int(compared), "solo": int(alone), "moment": moment}))
+        lost = self._checkpoints.guest_is_gone
+        words = {"synchronised": compared, "solo": alone, "lost": lost}
+        self._link.send(Statistics({**{word: int(is_so) for word, is_so in words.items()}, "moment": moment}))
 
     # What the secondary does.
 

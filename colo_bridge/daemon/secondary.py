@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from colo_bridge.checkpoint.providers.standby import Standby
+from colo_bridge.checkpoint.replica import Phase
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
 from colo_bridge.daemon.announcing import announce
@@ -64,6 +65,7 @@ class Secondary(Life[SecondaryNic]):
         self._taking_over: asyncio.Task[None] | None = None
         self._obstacle = ""
         """Why the guest is not on the network, though it is live."""
+        self._is_gone = False
 
     # Life.
 
@@ -138,15 +140,36 @@ class Secondary(Life[SecondaryNic]):
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
     def suspended(self) -> None:
-        self._perform(self._membership.synchronised(False, time.monotonic()))
+        if not self._has_left_colo:
+            self._perform(self._membership.synchronised(False, time.monotonic()))
 
     def primary_says(self, statistics: Mapping[str, int]) -> None:
         now = time.monotonic()
-        self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
-        self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
+        is_gone, is_solo = bool(statistics.get("lost")), bool(statistics.get("solo"))
+        self._membership.primary_heard(statistics.get("moment", 0) / 1e3, guest_is_gone=is_gone)
+        self._perform(self._membership.primary_is_solo(is_solo, now))
+        if self._primary_is_gone(is_gone, now):
+            return
         # Both have to say so: what one of them knows the other may not have heard yet.
-        synchronised = bool(statistics.get("synchronised")) and self._far.epoch.synchronised
-        self._perform(self._membership.synchronised(synchronised, now))
+        if statistics.get("synchronised") and self._far.epoch.synchronised:
+            self._perform(self._membership.synchronised(True, now))
+        elif is_solo or not self._has_left_colo:
+            self._perform(self._membership.synchronised(False, now))
+
+    @property
+    def _has_left_colo(self) -> bool:
+        """No checkpoint can come then that this guest does not know of: it is as good a successor as it was."""
+        return self._standby is not None and self._standby.phase == Phase.EXITED.value
+
+    def _primary_is_gone(self, is_so: bool, now: float) -> bool:
+        """Whether there is only the primary's daemon; what this guest knows stays as good as it was."""
+        peer = self._link.peer
+        if is_so:
+            self._perform(self._membership.primary_lost("its virtual machine is gone", now))
+        elif self._is_gone and peer is not None:
+            self._perform(self._membership.primary_joined(peer.secondary_timeout, now))
+        self._is_gone = is_so
+        return is_so
 
     # Going live.
 
