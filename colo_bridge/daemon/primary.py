@@ -60,6 +60,7 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
         )
         self._membership = PrimaryMembership(policy, time.monotonic(), yielded=self._yielded)
         self._traffic = Traffic.COMPARE
+        self._guest_is_gone = False
         super().__init__(config, self._verbs(), self._of_hypervisor)
         self._far = FarSecondary(Greeting(Role.PRIMARY, config, section), self._checkpoints.copies_state, self)
         self._far.link = self._link = link_of.listen(config, self._far)
@@ -144,17 +145,25 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def _tick(self) -> None:
         super()._tick()
-        # A guest that is gone must not be given the right to go on alone.
-        if not self._checkpoints.guest_is_gone:
-            self._perform(self._membership.tick(time.monotonic()))
+        self._look_for_guest()
+        self._perform(self._membership.tick(time.monotonic()))
+
+    def _look_for_guest(self) -> None:
+        is_gone, now = self._checkpoints.guest_is_gone, time.monotonic()
+        if is_gone is self._guest_is_gone:
+            return
+        self._guest_is_gone = is_gone
+        membership = self._membership
+        self._perform(
+            membership.guest_lost("its QEMU does not answer", now) if is_gone else membership.guest_found(now)
+        )
 
     def _tell(self) -> None:
         compared = self._membership.state is PrimaryState.PROTECTED and not self._observes and not self._guarded
         alone = self._membership.traffic is Traffic.PASS
         # Its own moment goes back to the secondary, which then knows until when it was heard.
         moment = self._far.statistics.get("moment", 0)
-        lost = self._checkpoints.guest_is_gone
-        words = {"synchronised": compared, "solo": alone, "lost": lost}
+        words = {"synchronised": compared, "solo": alone, "lost": self._guest_is_gone}
         self._link.send(Statistics({**{word: int(is_so) for word, is_so in words.items()}, "moment": moment}))
 
     # What the secondary does.
@@ -190,6 +199,7 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
             self._checkpoints.go_on_alone()
 
     def _of_hypervisor(self, news: News) -> None:
+        self._look_for_guest()
         self._far.told(news)
 
     # What follows from it.
