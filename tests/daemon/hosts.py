@@ -92,6 +92,10 @@ class Cable:
     def mend(self) -> None:
         self.whole = True
 
+    def forget(self) -> None:
+        """It was never laid."""
+        self._listener.close()
+
     async def close(self) -> None:
         self.cut()
         self._server.close()
