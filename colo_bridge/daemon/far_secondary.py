@@ -76,7 +76,7 @@ class FarSecondary:
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._newcomer: Hello | None = None
-        self._has_joined = False
+        self.has_joined = False
         self._peer_instance = ""
         self._rests = False
         self.is_live = False
@@ -107,7 +107,7 @@ class FarSecondary:
         if not self._rests:
             return
         self._rests = False
-        if self._has_joined and not self._synchronises:
+        if self.has_joined and not self._synchronises:
             peer = self.link.peer
             self._peer_instance = peer.instance if peer is not None else ""
             self._perform(self.epoch.link_up(same_peer=False))
@@ -124,7 +124,7 @@ class FarSecondary:
         same = peer.instance == self._peer_instance
         self._peer_instance = peer.instance
         self._told.secondary_joined()
-        self._has_joined = True
+        self.has_joined = True
         if self._synchronises or not self._rests:
             self._perform(self.epoch.link_up(same))
 
@@ -136,7 +136,7 @@ class FarSecondary:
 
     def _part(self) -> None:
         self._newcomer = None
-        self._has_joined = self.is_live = False
+        self.has_joined = self.is_live = False
         self._perform(self.epoch.link_down())
 
     def link_down(self, closed: Closed) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from colo_bridge.checkpoint.primary_epoch import LOST
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
@@ -60,6 +61,9 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
         )
         self._membership = PrimaryMembership(policy, time.monotonic(), yielded=self._yielded)
         self._traffic = Traffic.COMPARE
+        self._hypervisor_answers: bool | None = None
+        self._guest_is_gone = False
+        self._moment = 0
         super().__init__(config, self._verbs(), self._of_hypervisor)
         self._far = FarSecondary(Greeting(Role.PRIMARY, config, section), self._checkpoints.copies_state, self)
         self._far.link = self._link = link_of.listen(config, self._far)
@@ -144,18 +148,38 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def _tick(self) -> None:
         super()._tick()
+        self._look_after_guest()
         self._perform(self._membership.tick(time.monotonic()))
 
+    def _look_after_guest(self) -> None:
+        """A hypervisor that answered and does so no more has taken its guest with it: nothing can go on alone here."""
+        before, self._hypervisor_answers = self._hypervisor_answers, self._checkpoints.hypervisor_answers
+        if before is self._hypervisor_answers:
+            return
+        self._guest_is_gone = not self._hypervisor_answers and before is True
+        if self._guest_is_gone:
+            self._perform(self._membership.guest_lost("its QEMU does not answer any more", time.monotonic()))
+        else:
+            self._perform(self._membership.guest_found(time.monotonic()))
+        self._tell()
+
     def _tell(self) -> None:
-        compared = self._membership.state is PrimaryState.PROTECTED and not self._observes and not self._guarded
-        alone = self._membership.traffic is Traffic.PASS
-        # Its own moment goes back to the secondary, which then knows until when it was heard.
-        moment = self._far.statistics.get("moment", 0)
-        self._link.send(Statistics({"synchronised": int(compared), "solo": int(alone), "moment": moment}))
+        synchronised = self._membership.is_synchronised and not self._observes and not self._guarded
+        if self._membership.state is PrimaryState.PROTECTED:
+            # The secondary's own moment goes back to it: until then at least nothing was held for lack of it.
+            self._moment = self._far.statistics.get("moment", 0)
+        says = {
+            "synchronised": int(synchronised),
+            "solo": int(self._membership.traffic is Traffic.PASS),
+            "moment": self._moment,
+            "guest": int(not self._guest_is_gone),
+        }
+        self._link.send(Statistics(says))
 
     # What the secondary does.
 
     def secondary_joined(self) -> None:
+        self._moment = 0
         self._perform(self._membership.secondary_joined(time.monotonic()))
 
     def secondary_lost(self, why: str) -> None:
@@ -167,7 +191,11 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
             path.forget()
 
     def suspended(self, why: str) -> None:
-        self._perform(self._membership.suspended(why, time.monotonic()))
+        if why == LOST:
+            # What left before is what the secondary has: it may take over.
+            self.secondary_lost("the replicas are no longer in COLO")
+        else:
+            self._perform(self._membership.suspended(why, time.monotonic()))
 
     def comparing(self) -> None:
         self._perform(self._membership.comparing(time.monotonic()))
@@ -187,6 +215,8 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
+        if news is News.JOINED and self._far.has_joined:
+            self.secondary_joined()
 
     # What follows from it.
 
