@@ -26,7 +26,7 @@ from colo_bridge.checkpoint.epochs import (
 from colo_bridge.checkpoint.primary_epoch import PrimaryEpoch
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.daemon.greeting import Greeting
-from colo_bridge.daemon.primary_path import PrimaryPath
+from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
@@ -67,7 +67,7 @@ class FarSecondary:
         self._greeting = greeting
         self._told = told
         self._synchronises = synchronises
-        self._paths: Mapping[str, PrimaryPath] = {}
+        self._paths: Mapping[str, LinkedPath] = {}
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._peer_instance = ""
@@ -77,7 +77,7 @@ class FarSecondary:
 
     def serve(
         self,
-        paths: Sequence[PrimaryPath],
+        paths: Sequence[LinkedPath],
         readers: PrimaryReaders,
         ask_hypervisor: Callable[[Callable[[], None]], None],
     ) -> None:

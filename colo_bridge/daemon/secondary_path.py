@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from colo_bridge.daemon.primary_path import Sender
+from colo_bridge.daemon.linked_path import Sender
 from colo_bridge.daemon.primary_side import READS, exhaust
 from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM, SecondarySide
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap

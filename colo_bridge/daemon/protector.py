@@ -1,0 +1,241 @@
+"""The side of a guest on two hosts whose guest the clients are served by: its secondary is elsewhere, or nowhere.
+
+That is a primary, and also a secondary that has gone live.  Where packets are held and mirrored is the paths' matter;
+here are the link that listens, the epochs, the membership, the checkpoints and what an operator says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+
+from colo_bridge.checkpoint.replica import News
+from colo_bridge.config import Config
+from colo_bridge.daemon import link_of
+from colo_bridge.daemon.arbiter import Arbiter
+from colo_bridge.daemon.comparison import TICK, Comparison
+from colo_bridge.daemon.control import Verb
+from colo_bridge.daemon.far_secondary import FarSecondary
+from colo_bridge.daemon.greeting import Greeting
+from colo_bridge.daemon.life import Work, every
+from colo_bridge.daemon.linked_path import LinkedPath
+from colo_bridge.daemon.primary_readers import PrimaryReaders
+from colo_bridge.daemon.record import Record
+from colo_bridge.errors import ColoBridgeError
+from colo_bridge.link.protocol.messages import Role, Statistics
+from colo_bridge.membership.actions import (
+    Action,
+    AskArbiter,
+    Entered,
+    GiveBack,
+    Refused,
+    RequestCheckpoint,
+    Traffic,
+)
+from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+
+log = logging.getLogger(__name__)
+
+_TELL = 1.0
+"""Seconds between two messages with statistics."""
+_ALARMING = frozenset((PrimaryState.SOLO, PrimaryState.CLOSED, PrimaryState.YIELDED, PrimaryState.LOST))
+
+
+class Protector:
+    """The link listens from the making; raises OperatorError if it cannot."""
+
+    def __init__(
+        self,
+        config: Config,
+        record: Record,
+        word: Callable[[PrimaryMembership], str],
+        *,
+        yielded: bool = False,
+        live: bool = False,
+    ) -> None:
+        """`word`: what a daemon that starts again has to know; `yielded`, `live`: as the membership begins."""
+        section = link_of.section(config)
+        self._guest = config.guest
+        self._record = record
+        self._word = word
+        self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
+        policy = PrimaryPolicy(
+            secondary_timeout=section.secondary_timeout,
+            solo=section.on_secondary_lost == "solo",
+            arbiter=self._arbiter.exists,
+        )
+        self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
+        self._recorded = word(self.membership)
+        self._traffic = self.membership.traffic
+        self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
+        self._far = FarSecondary(
+            Greeting(Role.PRIMARY, config, section), self.comparison.checkpoints.copies_state, self
+        )
+        self._far.link = self.link = link_of.listen(config, self._far)
+
+    def verbs(self) -> dict[str, Verb]:
+        membership = self.membership
+        return {
+            **self.comparison.verbs(),
+            "solo": lambda request: self._said(partial(membership.solo, fenced=bool(request.get("fenced")))),
+            "resume": lambda _: self._said(membership.resume),
+            "protect": lambda _: self._said(membership.protect),
+            "drain": lambda _: self._said(membership.drain),
+        }
+
+    # Life.
+
+    def serve(self, paths: Sequence[LinkedPath]) -> None:
+        self.comparison.serve(paths)
+        self._readers = PrimaryReaders(paths)
+        self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
+
+    def begin(self) -> list[Work]:
+        """Read, and say what has to run from now on."""
+        works = self.comparison.begin(self._far)
+        self._let(self._traffic)
+        self._readers.start()
+        self.link.start()
+        return [*works, every(TICK, self._tick), every(_TELL, self._tell)]
+
+    def renew(self) -> None:
+        """TAPs may be new."""
+        self._readers.renew()
+
+    def stop_reading(self) -> None:
+        self._readers.rest()
+
+    async def end(self) -> None:
+        await self.link.close()
+        await self._arbiter.close()
+        await self.comparison.end()
+
+    def prepare_reload(self, config: Config) -> Callable[[], None]:
+        # First what may be refused.
+        self.link.reload()
+        return self.comparison.prepare_reload(config)
+
+    def _tick(self) -> None:
+        self._perform(self.membership.tick(time.monotonic()))
+
+    def _tell(self) -> None:
+        compared = self.membership.state is PrimaryState.PROTECTED
+        alone = self.membership.traffic is Traffic.PASS
+        # Its own moment goes back to the secondary, which then knows until when it was heard.
+        moment = self._far.statistics.get("moment", 0)
+        self.link.send(Statistics({"synchronised": int(compared), "solo": int(alone), "moment": moment}))
+
+    # What the secondary does.
+
+    def secondary_joined(self) -> None:
+        self._perform(self.membership.secondary_joined(time.monotonic()))
+
+    def secondary_lost(self, why: str) -> None:
+        self._perform(self.membership.secondary_lost(why, time.monotonic()))
+
+    def secondary_is_live(self, reason: str) -> None:
+        self._perform(self.membership.peer_is_live(reason, time.monotonic()))
+
+    def suspended(self, why: str) -> None:
+        self._perform(self.membership.suspended(why, time.monotonic()))
+        self._tell()
+
+    def comparing(self) -> None:
+        self._perform(self.membership.comparing(time.monotonic()))
+        self._tell()
+
+    def checkpoint_wanted(self, reason: str) -> None:
+        # Once all passes nobody waits for it: `protect` begins it.
+        if self.membership.traffic is not Traffic.PASS:
+            self.comparison.checkpoints.request(reason, {})
+
+    def checkpoint_made(self) -> None:
+        self._perform(self.membership.checkpoint_done(time.monotonic()))
+
+    def _of_hypervisor(self, news: News) -> None:
+        self._far.told(news)
+
+    # What follows from it.
+
+    async def _said(self, decide: Callable[[float], list[Action]]) -> dict[str, object]:
+        """An operator's verb, and what became of it."""
+        self._perform(decide(time.monotonic()))
+        while self.membership.is_deciding:
+            await asyncio.sleep(0.02)
+        return {"state": self.state, "reason": self.membership.reason}
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Entered(state, reason):
+                    level = logging.ERROR if PrimaryState(state) in _ALARMING else logging.WARNING
+                    log.log(level, "guest %s is %s: %s", self._guest, state, reason)
+                case Refused():
+                    log.error("the arbiter refused that this side goes on alone")
+                case AskArbiter() | GiveBack():
+                    self._arbiter.carry_out(action)
+                case RequestCheckpoint(reason):
+                    self._far.begin()
+                    self.comparison.checkpoints.request(reason, {})
+        self._remember()
+        if (traffic := self.membership.traffic) is not self._traffic:
+            self._let(traffic)
+            if traffic is Traffic.PASS:
+                self.comparison.checkpoints.go_on_alone()
+
+    def _answered(self, won: bool) -> None:
+        self._perform(self.membership.arbiter_answered(won, time.monotonic()))
+
+    def _let(self, traffic: Traffic) -> None:
+        """Do with what the guest sends what the membership says."""
+        self._traffic = traffic
+        for path in self.comparison.paths:
+            path.traffic = traffic
+        if traffic is Traffic.PASS:
+            for path in self.comparison.paths:
+                path.forget()
+            self._far.rest()
+
+    def _remember(self) -> None:
+        if (word := self._word(self.membership)) == self._recorded:
+            return
+        self._recorded = word
+        try:
+            self._record.write(word) if word else self._record.forget()
+        except ColoBridgeError as error:
+            log.error("%s: a restarted daemon will not know whether the other side may be live", error)
+
+    # What is said about it.
+
+    @property
+    def state(self) -> str:
+        """For as long as all is in force."""
+        state = self.membership.state
+        return "observing" if state is PrimaryState.PROTECTED and self.comparison.observes else state.value
+
+    def counters(self, kernel: Mapping[str, int]) -> dict[str, int]:
+        paths = self.comparison.paths
+        return {
+            **self.comparison.counters(kernel),
+            **asdict(self.membership.counters),
+            "passed_packets": sum(path.passed_packets for path in paths),
+            "blocked_packets": sum(path.blocked_packets for path in paths),
+            "stale_packets": sum(path.stale_packets for path in paths),
+            "mirrored_discarded": sum(path.mirrored_discarded for path in paths),
+            **{f"link_{name}": value for name, value in self.link.statistics().items()},
+        }
+
+    def status(self) -> dict[str, object]:
+        peer = self.link.peer
+        return {
+            **self.comparison.status(),
+            "epoch": self._far.epoch.epoch,
+            "reason": self.membership.reason,
+            "since": time.monotonic() - self.membership.since,
+            "link": {"up": self.link.up, "peer": peer.identity if peer is not None else ""},
+            "secondary": dict(self._far.statistics),
+        }
