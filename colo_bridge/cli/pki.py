@@ -43,6 +43,6 @@ def _init(options: argparse.Namespace) -> int:
     directory = options.directory.absolute()
     pki.init(directory, hosts, datetime.now(UTC), options.days)
     for host, *_ in hosts:
-        print(f"to {host}: copy {directory / host}/ as /etc/colo-bridge/pki/ (directory 0700, keys 0600)")
+        print(f"to {host}: copy {directory / host}/ as /etc/colo-bridge/tls/ (directory 0700, keys 0600)")
     print(f"keep {directory / pki.AUTHORITY_KEY} to yourself: it makes further certificates, and no host needs it")
     return 0

@@ -53,7 +53,7 @@ class FarPrimary:
 
     def __init__(self, greeting: Greeting, synchronises: bool, told: Told) -> None:
         """`synchronises`: after a checkpoint the guest's state is the primary's."""
-        self._greeting = greeting
+        self.greeting = greeting
         self._told = told
         self._paths: Mapping[str, SecondaryPath] = {}
         self._readers = SecondaryReaders(())
@@ -92,7 +92,7 @@ class FarPrimary:
     # What the link tells.
 
     def hello(self) -> Hello:
-        return self._greeting.hello()
+        return self.greeting.hello()
 
     def link_up(self, peer: Hello) -> None:
         if self._live:

@@ -64,7 +64,7 @@ class FarSecondary:
 
     def __init__(self, greeting: Greeting, synchronises: bool, told: Told) -> None:
         """`synchronises`: after a checkpoint the secondary's state is the primary's."""
-        self._greeting = greeting
+        self.greeting = greeting
         self._told = told
         self._synchronises = synchronises
         self._paths: Mapping[str, LinkedPath] = {}
@@ -104,7 +104,7 @@ class FarSecondary:
     # What the link tells.
 
     def hello(self) -> Hello:
-        return self._greeting.hello()
+        return self.greeting.hello()
 
     def link_up(self, peer: Hello) -> None:
         same = peer.instance == self._peer_instance

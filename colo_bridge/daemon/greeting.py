@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from colo_bridge.config import Config, LinkConfig
 from colo_bridge.link.protocol.conversation import CONTROL
@@ -21,6 +21,10 @@ class Greeting:
     config: Config
     link: LinkConfig
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def renewed(self, config: Config) -> Greeting:
+        """The same process with a configuration that was read again, for the sessions to come."""
+        return replace(self, config=config)
 
     @property
     def nics(self) -> tuple[str, ...]:

@@ -49,13 +49,7 @@ class Primary(Life[PrimaryNic]):
         return self._protector.begin()
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
-        take_over_rules, take_over_rest = self._protector.prepare_reload(config), super()._prepare_reload(config)
-
-        def take_over() -> None:
-            take_over_rules()
-            take_over_rest()
-
-        return take_over
+        return self._protector.prepare_reload(config)
 
     def _stop_reading(self) -> None:
         self._protector.stop_reading()

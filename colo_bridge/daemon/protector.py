@@ -115,9 +115,15 @@ class Protector:
         await self.comparison.end()
 
     def prepare_reload(self, config: Config) -> Callable[[], None]:
-        # First what may be refused.
+        take_over_rules = self.comparison.prepare_reload(config)
+        # It takes effect at once, so it is the last that may be refused.
         self.link.reload()
-        return self.comparison.prepare_reload(config)
+
+        def take_over() -> None:
+            take_over_rules()
+            self._far.greeting = self._far.greeting.renewed(config)
+
+        return take_over
 
     def _tick(self) -> None:
         self._perform(self.membership.tick(time.monotonic()))

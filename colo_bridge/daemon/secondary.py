@@ -88,9 +88,12 @@ class Secondary(Life[SecondaryNic]):
         return [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), *following]
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
-        # First what may be refused.
         self._link.reload()
-        return super()._prepare_reload(config)
+
+        def take_over() -> None:
+            self._far.greeting = self._far.greeting.renewed(config)
+
+        return take_over
 
     def _stop_reading(self) -> None:
         self._readers.read(False)

@@ -54,13 +54,7 @@ class Service(Life[NicProtection]):
         return works
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
-        take_over_rules, take_over_rest = self._comparison.prepare_reload(config), super()._prepare_reload(config)
-
-        def take_over() -> None:
-            take_over_rules()
-            take_over_rest()
-
-        return take_over
+        return self._comparison.prepare_reload(config)
 
     def _stop_reading(self) -> None:
         self._readers.stop()
