@@ -76,6 +76,8 @@ class FarPrimary:
         """Tell the primary, now or whenever it comes back; nothing else is said to it any more."""
         self._live = reason
         self.link.send(Failover(reason))
+        for path in self._paths.values():
+            path.out = Out.KEEP
         self._readers.read(True)
 
     def choose_ways(self, is_heard: bool) -> None:

@@ -11,9 +11,9 @@ from colo_bridge.compare.comparator import Comparator
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.primary_side import HeldPackets, PrimarySide, Reporter, exhaust
 from colo_bridge.membership.actions import Traffic
-from colo_bridge.wire.frame import parse_frame
+from colo_bridge.wire.frame import parse_frame, parse_ip
 from colo_bridge.wire.framing import Frame
-from colo_bridge.wire.packet import MalformedPacket
+from colo_bridge.wire.packet import MalformedPacket, Parsed
 
 
 class Sender(Protocol):
@@ -37,8 +37,9 @@ class LinkedPath(PrimarySide):
         comparator: Comparator,
         reporter: Reporter,
         outlet: Outlet | None = None,
+        parse: Callable[[bytearray, int, int], Parsed] = parse_ip,
     ) -> None:
-        super().__init__(queue, comparator, reporter, outlet)
+        super().__init__(queue, comparator, reporter, outlet, parse)
         self.nic = nic
         self._link = link
         self.accepts = False

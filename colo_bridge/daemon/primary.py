@@ -20,8 +20,8 @@ class Primary(Life[PrimaryNic]):
     """The link listens from the making; raises OperatorError if it cannot."""
 
     def __init__(self, config: Config) -> None:
-        record = Record(config.run_dir, config.guest)
-        self._protector = Protector(config, record, _word, yielded=record.read() == YIELDED)
+        self._record = Record(config.run_dir, config.guest)
+        self._protector = Protector(config, self._changed, yielded=self._record.read() == YIELDED)
         refused = refusing(("failover",), "this daemon is the primary", "ask the secondary's")
         super().__init__(config, {**self._protector.verbs(), **refused})
 
@@ -46,6 +46,7 @@ class Primary(Life[PrimaryNic]):
         self._protector.renew()
 
     def _begin(self) -> list[Work]:
+        self._protector.read()
         return self._protector.begin()
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
@@ -56,6 +57,9 @@ class Primary(Life[PrimaryNic]):
 
     async def _end(self) -> None:
         await self._protector.end()
+
+    def _changed(self, membership: PrimaryMembership) -> None:
+        self._record.keep(YIELDED if membership.yielded else "")
 
     @property
     def stays_closed(self) -> bool:
@@ -79,7 +83,3 @@ class Primary(Life[PrimaryNic]):
             "counters": counters | {"unprotected_checks": self._guard.unprotected_checks},
             "kernel": self._guard.kernel,
         }
-
-
-def _word(membership: PrimaryMembership) -> str:
-    return YIELDED if membership.yielded else ""

@@ -24,8 +24,6 @@ from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Work, every
 from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
-from colo_bridge.daemon.record import Record
-from colo_bridge.errors import ColoBridgeError
 from colo_bridge.link.protocol.messages import Role, Statistics
 from colo_bridge.membership.actions import (
     Action,
@@ -51,17 +49,15 @@ class Protector:
     def __init__(
         self,
         config: Config,
-        record: Record,
-        word: Callable[[PrimaryMembership], str],
+        changed: Callable[[PrimaryMembership], None],
         *,
         yielded: bool = False,
         live: bool = False,
     ) -> None:
-        """`word`: what a daemon that starts again has to know; `yielded`, `live`: as the membership begins."""
+        """`changed` hears of the membership before what follows from it; `yielded`, `live`: as it begins."""
         section = link_of.section(config)
         self._guest = config.guest
-        self._record = record
-        self._word = word
+        self._changed = changed
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
@@ -69,8 +65,8 @@ class Protector:
             arbiter=self._arbiter.exists,
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
-        self._recorded = word(self.membership)
         self._traffic = self.membership.traffic
+        self._readers = PrimaryReaders(())
         self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         self._far = FarSecondary(
             Greeting(Role.PRIMARY, config, section), self.comparison.checkpoints.copies_state, self
@@ -94,11 +90,14 @@ class Protector:
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
 
-    def begin(self) -> list[Work]:
-        """Read, and say what has to run from now on."""
-        works = self.comparison.begin(self._far)
+    def read(self) -> None:
+        """Carry packets from now on."""
         self._let(self._traffic)
         self._readers.start()
+
+    def begin(self) -> list[Work]:
+        """Listen, and say what has to run from now on."""
+        works = self.comparison.begin(self._far)
         self.link.start()
         return [*works, every(TICK, self._tick), every(_TELL, self._tell)]
 
@@ -187,7 +186,7 @@ class Protector:
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self.comparison.checkpoints.request(reason, {})
-        self._remember()
+        self._changed(self.membership)
         if (traffic := self.membership.traffic) is not self._traffic:
             self._let(traffic)
             if traffic is Traffic.PASS:
@@ -205,15 +204,6 @@ class Protector:
             for path in self.comparison.paths:
                 path.forget()
             self._far.rest()
-
-    def _remember(self) -> None:
-        if (word := self._word(self.membership)) == self._recorded:
-            return
-        self._recorded = word
-        try:
-            self._record.write(word) if word else self._record.forget()
-        except ColoBridgeError as error:
-            log.error("%s: a restarted daemon will not know whether the other side may be live", error)
 
     # What is said about it.
 

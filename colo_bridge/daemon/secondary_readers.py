@@ -34,10 +34,6 @@ class SecondaryReaders:
             loop.remove_reader(nic.secondary.fileno())
             if self._reading and path.nic not in self._waiting:
                 loop.add_reader(nic.secondary.fileno(), self._read, nic, path)
-            if nic.uplink is not None:
-                loop.remove_reader(nic.uplink.fileno())
-                if self._reading:
-                    loop.add_reader(nic.uplink.fileno(), path.on_uplink)
 
     def room(self, name: str) -> None:
         """The link takes packets of this NIC again."""
