@@ -29,10 +29,6 @@ def next_era(epoch: int) -> int:
     return (epoch // CHECKPOINTS + 1) * CHECKPOINTS
 
 
-def same_era(epoch: int, other: int) -> bool:
-    return epoch // CHECKPOINTS == other // CHECKPOINTS
-
-
 def count_of(epoch: int) -> int:
     """Checkpoints since the era began."""
     return epoch % CHECKPOINTS

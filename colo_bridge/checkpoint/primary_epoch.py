@@ -78,10 +78,11 @@ class PrimaryEpoch:
         self._linked = True
         if self._synchronises:
             return self._align(LINK)
+        suspended = self._suspend(LINK)
         if same_peer:
-            return self._new_era()
+            return [*suspended, *self._new_era()]
         self._to_renew.clear()
-        return [Forget(), *self._new_era()]
+        return [*suspended, Forget(), *self._new_era()]
 
     def link_down(self) -> list[Action]:
         """Its streams are gone."""

@@ -3,13 +3,15 @@
     phase             event                       next      news
     ----------------  --------------------------  --------  -----------------------------------------
     OFFLINE           connected, not in COLO      RUNNING   -
-    OFFLINE           connected, in COLO          ACTIVE    JOINED
+    OFFLINE           connected, in COLO, runs    ACTIVE    JOINED
+    OFFLINE           connected, in COLO, halted  HALTED    JOINED
     OFFLINE           connected, in a checkpoint  DOUBTFUL  STOPPED
-    RUNNING, EXITED   joined                      ACTIVE    JOINED
-    ACTIVE            joined                      ACTIVE    -
+    RUNNING, EXITED   in COLO, anew               ACTIVE    JOINED
+    ACTIVE            not in COLO any more        EXITED    LOST
     standing at all   stopped                     (same)    -
     any other         stopped                     STOPPED   STOPPED
-    STOPPED           status "colo"               PAUSED    PAUSED
+    STOPPED           status "colo", in COLO      PAUSED    PAUSED
+    STOPPED           status "colo", not in COLO  DOUBTFUL  -
     STOPPED           status "running", in COLO   DOUBTFUL  -
     STOPPED           any other status            HALTED    GOES_ON
     PAUSED            resumed, in order           ACTIVE    RESUMED
@@ -24,7 +26,9 @@
    stop and cont says nothing about the other replica.
 2. What was sent before the pause must have been read before the replica went on, or nobody can tell it from what
    was sent after it: such a checkpoint is spoiled, and so is one of which the status came too late.
-3. Times are seconds of the clock that the hypervisor's events carry.
+3. Once COLO has ended there is no checkpoint until it begins anew. A hypervisor that was not told that it is alone goes
+   on saying that its migration is in COLO: that is no beginning.
+4. Times are seconds of the clock that the hypervisor's events carry.
 """
 
 from __future__ import annotations
@@ -66,6 +70,8 @@ class Replica:
     def __init__(self) -> None:
         self.phase = Phase.OFFLINE
         self._in_colo = False
+        self._is_over = False
+        """COLO has ended, but it says of its migration what it said before."""
         self._read_up_to = 0.0
 
     @property
@@ -76,15 +82,23 @@ class Replica:
     def connected(self, status: str, migration: str) -> News | None:
         """The hypervisor answers again: what it says of the guest and of its migration."""
         self._in_colo = migration == IN_COLO
+        self._is_over = False
         if status == IN_COLO:
             self.phase = Phase.DOUBTFUL
             return News.STOPPED
+        if self._in_colo and status != _IS_RUNNING:
+            # Nor would it tell of a checkpoint: it stands still already.
+            self.phase = Phase.HALTED
+            return News.JOINED
         self.phase = Phase.RUNNING
         return self.migration(migration)
 
     def migration(self, status: str) -> News | None:
         """What it says of its migration after it has gone on."""
-        if status != IN_COLO or self.phase not in (Phase.RUNNING, Phase.EXITED):
+        if status != IN_COLO:
+            self._is_over = False
+            return self._end(Phase.EXITED) if self.phase is Phase.ACTIVE else None
+        if self._is_over or self.phase not in (Phase.RUNNING, Phase.EXITED):
             return None
         self._in_colo = True
         self.phase = Phase.ACTIVE
@@ -101,12 +115,12 @@ class Replica:
         if self.phase is not Phase.STOPPED:
             return None
         self._read_up_to = read_up_to
-        if status == IN_COLO:
-            self._in_colo = True
+        if status == IN_COLO and self._in_colo:
             self.phase = Phase.PAUSED
             return News.PAUSED
-        # It has gone on before it could answer: a checkpoint, perhaps.
-        if status == _IS_RUNNING and self._in_colo:
+        # A checkpoint, perhaps: it has gone on before it could answer, or nobody has heard that it is in COLO again.
+        if status == IN_COLO or (status == _IS_RUNNING and self._in_colo):
+            self._in_colo, self._is_over = True, False
             self.phase = Phase.DOUBTFUL
             return None
         self.phase = Phase.HALTED
@@ -123,6 +137,7 @@ class Replica:
 
     def exited(self) -> News:
         """COLO has ended; the guest may run on by itself."""
+        self._is_over = True
         return self._end(Phase.EXITED)
 
     def lost(self) -> News | None:

@@ -43,7 +43,7 @@ from colo_bridge.checkpoint.epochs import (
     Suspended,
     Synchronised,
     count_of,
-    same_era,
+    next_era,
 )
 from colo_bridge.checkpoint.replica import News
 
@@ -98,8 +98,8 @@ class SecondaryEpoch:
             self._reached[stream] = epoch
         if not self._synchronises:
             return self._answer()
-        if not same_era(epoch, self._announced):
-            # The control stream may tell before a stream that is paused can.
+        # The stream of a NIC may still be behind, in an era that another stream has left.
+        if epoch >= next_era(self._announced):
             self._announced = epoch
             return self._new_era()
         if self.alignment is not Alignment.ALIGNED or stream not in self._reached:
@@ -107,7 +107,7 @@ class SecondaryEpoch:
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
             return self._lose_count(_MISCOUNTED)
-        if epoch == self.epoch:
+        if epoch <= self.epoch:
             return self._judge()
         # Ahead of us.
         self._paused[stream] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from colo_bridge.cli.arguments import positive_seconds
 from colo_bridge.lab.layout import Role
 from colo_bridge.lab.shape import Shape
 
@@ -101,6 +102,9 @@ def _add_failover(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--megabytes", type=_positive, default=1000, help="of each transfer (default 1000)")
     parser.add_argument("--rate", type=_positive, default=100, help="of each transfer, in MB/s (default 100)")
     parser.add_argument("--rounds", type=_positive, default=1, help="times that each is done (default 1)")
+    parser.add_argument(
+        "--delay", type=positive_seconds, default=0.0, help="seconds from the host's death to the command (default 0)"
+    )
     _add_link_options(parser)
     parser.set_defaults(shape=Shape.TWO_HOSTS)
     _add_daemon_options(parser)

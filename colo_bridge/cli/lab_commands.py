@@ -67,7 +67,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _failover(arguments: argparse.Namespace) -> int:
     _end_in_order()
-    plan = failover.Plan(arguments.megabytes * 1_000_000, arguments.rate * 1_000_000, arguments.rounds)
+    length, rate = arguments.megabytes * 1_000_000, arguments.rate * 1_000_000
+    plan = failover.Plan(length, rate, arguments.rounds, arguments.delay)
     document = failover.run(plan, _options(arguments), bench.reporter(quiet=arguments.json))
     print(json.dumps(document) if arguments.json else failover.table(document))
     return 0 if document["ok"] else 1

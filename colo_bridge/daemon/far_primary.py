@@ -7,6 +7,7 @@ What the guest sends goes there, and what comes from there goes to the guest, on
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -35,6 +36,9 @@ from colo_bridge.wire.framing import Frame
 
 log = logging.getLogger(__name__)
 
+_MISSED = 1.5
+"""Heartbeats without a sign of the primary after which what the guest sends is kept as well."""
+
 
 class Told(Protocol):
     """Who hears of it."""
@@ -42,6 +46,9 @@ class Told(Protocol):
     def primary_joined(self, peer: Hello) -> None: ...
 
     def primary_lost(self, why: str) -> None: ...
+
+    def suspended(self) -> None:
+        """The primary is there, but the replicas are not known to be equal any more."""
 
     def primary_says(self, statistics: Mapping[str, int]) -> None: ...
 
@@ -53,6 +60,7 @@ class FarPrimary:
 
     def __init__(self, greeting: Greeting, synchronises: bool, told: Told) -> None:
         """`synchronises`: after a checkpoint the guest's state is the primary's."""
+        self._suspicion = greeting.link.heartbeat_interval * _MISSED
         self.greeting = greeting
         self._told = told
         self._paths: Mapping[str, SecondaryPath] = {}
@@ -75,15 +83,18 @@ class FarPrimary:
     def go_live(self, reason: str) -> None:
         """Tell the primary, now or whenever it comes back; nothing else is said to it any more."""
         self._live = reason
-        self.link.send(Failover(reason))
         for path in self._paths.values():
-            path.out = Out.KEEP
+            # Until the way to the clients is open.
+            path.out, path.delivers = Out.KEEP, False
+        self.link.send(Failover(reason))
         self._readers.read(True)
 
-    def choose_ways(self, is_heard: bool) -> None:
-        """Where what the guest sends goes; `is_heard`: the primary was, a moment ago."""
+    def choose_ways(self) -> None:
+        """Where what the guest sends goes; to be called several times in `_MISSED` heartbeats."""
         if self._live:
             return
+        heard = self.link.heard
+        is_heard = heard is not None and time.monotonic() - heard < self._suspicion
         for name, path in self._paths.items():
             path.delivers = self.epoch.delivers[name]
             if self.link.up and not self.epoch.sends:
@@ -106,11 +117,13 @@ class FarPrimary:
 
     def link_down(self, closed: Closed) -> None:
         self._perform(self.epoch.link_down())
+        for name in self._paths:
+            # Nothing waits for it any more.
+            self._readers.room(name)
         self._told.primary_lost(f"the link is down: {closed.error}")
 
     def link_packets(self, nic: str, buffer: bytearray, frames: list[Frame]) -> None:
-        if not self._live:
-            self._paths[nic].from_primary(buffer, frames)
+        self._paths[nic].from_primary(buffer, frames)
 
     def link_barrier(self, stream: str, epoch: int) -> None:
         self._perform(self.epoch.barrier(stream, epoch))
@@ -154,11 +167,12 @@ class FarPrimary:
                     log.info("the replicas are synchronised")
                 case Suspended(reason):
                     log.warning("the replicas are not known to be synchronised any more: %s", reason)
+                    self._told.suspended()
                 case PauseStream(nic):
                     self.link.pause(nic)
                 case ResumeStream(nic):
                     self.link.resume(nic)
-        self.choose_ways(is_heard=True)
+        self.choose_ways()
 
     def _fence(self, epoch: int) -> None:
         self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))

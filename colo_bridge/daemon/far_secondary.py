@@ -2,6 +2,8 @@
 
 1. What it sends is compared only while it belongs to the epoch that is compared; `PrimaryEpoch` says so.
 2. What clients send to the primary goes to it for as long as the link is up.
+3. One that comes has joined when it has said its first word, which may be that it is the service by now: then nothing
+   more may leave here.
 """
 
 from __future__ import annotations
@@ -70,8 +72,12 @@ class FarSecondary:
         self._paths: Mapping[str, LinkedPath] = {}
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
+        self._newcomer: Hello | None = None
+        self._has_joined = False
         self._peer_instance = ""
         self._rests = False
+        self.is_live = False
+        """Whether it is connected, and the service."""
         self.epoch = PrimaryEpoch(greeting.nics, synchronises)
         self.statistics: Mapping[str, int] = {}
 
@@ -98,7 +104,9 @@ class FarSecondary:
         if not self._rests:
             return
         self._rests = False
-        if not self._synchronises and self.link.up:
+        if self._has_joined and not self._synchronises:
+            peer = self.link.peer
+            self._peer_instance = peer.instance if peer is not None else ""
             self._perform(self.epoch.link_up(same_peer=False))
 
     # What the link tells.
@@ -107,14 +115,29 @@ class FarSecondary:
         return self.greeting.hello()
 
     def link_up(self, peer: Hello) -> None:
+        self._newcomer = peer
+
+    def _join(self, peer: Hello) -> None:
         same = peer.instance == self._peer_instance
         self._peer_instance = peer.instance
         self._told.secondary_joined()
+        self._has_joined = True
         if self._synchronises or not self._rests:
             self._perform(self.epoch.link_up(same))
 
-    def link_down(self, closed: Closed) -> None:
+    def _goes_live(self, reason: str) -> None:
+        self._part()
+        self.rest()
+        self.is_live = True
+        self._told.secondary_is_live(reason)
+
+    def _part(self) -> None:
+        self._newcomer = None
+        self._has_joined = self.is_live = False
         self._perform(self.epoch.link_down())
+
+    def link_down(self, closed: Closed) -> None:
+        self._part()
         self.statistics = {}
         self._told.secondary_lost(f"the link is down: {closed.error}")
 
@@ -133,9 +156,12 @@ class FarSecondary:
                 log.warning("the secondary asks for a checkpoint: %s", reason)
                 self._perform(self.epoch.requested(reason))
             case Failover(reason):
-                self._told.secondary_is_live(reason)
+                self._goes_live(reason)
             case Statistics(counters):
                 self.statistics = counters
+                if (newcomer := self._newcomer) is not None:
+                    self._newcomer = None
+                    self._join(newcomer)
 
     def link_room(self, nic: str) -> None:
         """What found no room was dropped: its senders repeat it."""

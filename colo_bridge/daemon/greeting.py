@@ -48,4 +48,6 @@ class Greeting:
     def _patience(self) -> float:
         if self.role is not Role.PRIMARY:
             return 0.0
+        if self.config.compare.mode == "observe":
+            return 0.0
         return self.link.secondary_timeout if self.link.on_secondary_lost == "solo" else NEVER

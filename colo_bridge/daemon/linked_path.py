@@ -83,4 +83,4 @@ class LinkedPath(PrimarySide):
         if not synchronised:
             exhaust(self.on_primary)
         self.comparator.checkpoint_done(synchronised)
-        self._carry_out()
+        self._carry_out_if_allowed()

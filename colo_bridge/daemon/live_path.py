@@ -42,9 +42,11 @@ class WayOut:
         self.leave(bytearray(frame), len(frame))
 
     def send_rewritten(self, frame: bytes) -> None:
-        if self.uplink is not None:
-            self.sent_packets += 1
-            self.uplink.send(frame)
+        if self.uplink is None:
+            self.lost_packets += 1
+            return
+        self.sent_packets += 1
+        self.uplink.send(frame)
 
     def leave(self, frame: bytearray, end: int) -> None:
         """A frame of the guest's in `frame[:end]`, its virtio-net header in front; it is changed."""

@@ -21,7 +21,8 @@ class Primary(Life[PrimaryNic]):
 
     def __init__(self, config: Config) -> None:
         self._record = Record(config.run_dir, config.guest)
-        self._protector = Protector(config, self._changed, yielded=self._record.read() == YIELDED)
+        yielded = self._record.read() == YIELDED
+        self._protector = Protector(config, self._changed, lambda: not self._guarded, yielded=yielded)
         refused = refusing(("failover",), "this daemon is the primary", "ask the secondary's")
         super().__init__(config, {**self._protector.verbs(), **refused})
 
@@ -63,8 +64,7 @@ class Primary(Life[PrimaryNic]):
 
     @property
     def stays_closed(self) -> bool:
-        """Whether nothing may leave the guest, even if the daemon is stopped: the other side may be the service."""
-        return self._protector.membership.yielded
+        return self._protector.stays_closed
 
     # What is said about it.
 

@@ -97,8 +97,9 @@ class PrimarySide:
 
     def tick(self, now: float) -> None:
         """Look for timeouts; to be called several times per compare timeout."""
-        self.comparator.tick(now)
-        self._carry_out()
+        if self.traffic is not Traffic.BLOCK:
+            self.comparator.tick(now)
+            self._carry_out()
 
     def age(self, now: float) -> None:
         """Forget idle connections; to be called about once a second."""
@@ -106,14 +107,14 @@ class PrimarySide:
 
     def cure(self, now: float) -> None:
         """End what two healthy stacks might otherwise wait for."""
-        if self.comparator.needs_cure:
+        if self.comparator.needs_cure and self.traffic is not Traffic.BLOCK:
             self.comparator.cure(now)
             self._carry_out()
 
     def forget(self) -> None:
         """Release what is held, and forget all connections: there is nobody to compare them with."""
         self.comparator.forget()
-        self._carry_out()
+        self._carry_out_if_allowed()
 
     def _decide_unseen(self, accepted: bool) -> bool:
         queue = self._queue
@@ -128,6 +129,17 @@ class PrimarySide:
         else:
             self.blocked_packets += count
         return count == READS
+
+    def _carry_out_if_allowed(self) -> None:
+        """Give the verdicts; where nothing may leave, all that the comparator lets go is dropped."""
+        if self.traffic is Traffic.BLOCK:
+            comparator = self.comparator
+            barred = [*comparator.released, *(packet_id for packet_id, _ in comparator.revised), *comparator.replaced]
+            for decided in (comparator.released, comparator.revised, comparator.replaced, comparator.forwarded):
+                decided.clear()
+            comparator.dropped += barred
+            self.blocked_packets += len(barred)
+        self._carry_out()
 
     def _carry_out(self) -> None:
         """Give the verdicts, then tell what differed."""

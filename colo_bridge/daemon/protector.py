@@ -24,6 +24,7 @@ from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Work, every
 from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
+from colo_bridge.errors import OperatorError
 from colo_bridge.link.protocol.messages import Role, Statistics
 from colo_bridge.membership.actions import (
     Action,
@@ -50,18 +51,24 @@ class Protector:
         self,
         config: Config,
         changed: Callable[[PrimaryMembership], None],
+        guarded: Callable[[], bool],
         *,
         yielded: bool = False,
         live: bool = False,
     ) -> None:
-        """`changed` hears of the membership before what follows from it; `yielded`, `live`: as it begins."""
+        """`changed` hears of the membership before what follows from it; `guarded`: whether all is in force.
+
+        `yielded`, `live`: as the membership begins.
+        """
         section = link_of.section(config)
         self._guest = config.guest
         self._changed = changed
+        self._is_guarded = guarded
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
-            solo=section.on_secondary_lost == "solo",
+            # Who only observes holds nothing up.
+            solo=section.on_secondary_lost == "solo" or config.compare.mode == "observe",
             arbiter=self._arbiter.exists,
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
@@ -78,10 +85,15 @@ class Protector:
         return {
             **self.comparison.verbs(),
             "solo": lambda request: self._said(partial(membership.solo, fenced=bool(request.get("fenced")))),
-            "resume": lambda _: self._said(membership.resume),
+            "resume": lambda _: self._said(self._resume),
             "protect": lambda _: self._said(membership.protect),
             "drain": lambda _: self._said(membership.drain),
         }
+
+    def _resume(self, now: float) -> list[Action]:
+        if self._far.is_live:
+            raise OperatorError("the other side is live, and connected", "stop it first")
+        return self.membership.resume(now)
 
     # Life.
 
@@ -128,8 +140,9 @@ class Protector:
         self._perform(self.membership.tick(time.monotonic()))
 
     def _tell(self) -> None:
-        compared = self.membership.state is PrimaryState.PROTECTED
-        alone = self.membership.traffic is Traffic.PASS
+        membership = self.membership
+        compared = membership.state is PrimaryState.PROTECTED and not self.comparison.observes and self._is_guarded()
+        alone = membership.traffic is Traffic.PASS
         # Its own moment goes back to the secondary, which then knows until when it was heard.
         moment = self._far.statistics.get("moment", 0)
         self.link.send(Statistics({"synchronised": int(compared), "solo": int(alone), "moment": moment}))
@@ -144,14 +157,14 @@ class Protector:
 
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self.membership.peer_is_live(reason, time.monotonic()))
+        for path in self.comparison.paths:
+            path.forget()
 
     def suspended(self, why: str) -> None:
         self._perform(self.membership.suspended(why, time.monotonic()))
-        self._tell()
 
     def comparing(self) -> None:
         self._perform(self.membership.comparing(time.monotonic()))
-        self._tell()
 
     def checkpoint_wanted(self, reason: str) -> None:
         # Once all passes nobody waits for it: `protect` begins it.
@@ -186,6 +199,9 @@ class Protector:
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self.comparison.checkpoints.request(reason, {})
+        if any(isinstance(action, Entered) for action in actions):
+            # Before anything leaves that the secondary does not know of.
+            self._tell()
         self._changed(self.membership)
         if (traffic := self.membership.traffic) is not self._traffic:
             self._let(traffic)
@@ -204,8 +220,20 @@ class Protector:
             for path in self.comparison.paths:
                 path.forget()
             self._far.rest()
+        elif traffic is Traffic.COMPARE:
+            self._far.begin()
 
     # What is said about it.
+
+    @property
+    def stays_closed(self) -> bool:
+        """Whether nothing may leave the guest, even if the daemon is stopped: the other side may be the service.
+
+        With an arbiter that is so unless this side has won: the other one may win as soon as this one is gone.
+        """
+        traffic = self.membership.traffic
+        may_lose = self._arbiter.exists and traffic is not Traffic.PASS and not self.comparison.observes
+        return self.membership.yielded or traffic is Traffic.BLOCK or may_lose
 
     @property
     def state(self) -> str:

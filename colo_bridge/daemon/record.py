@@ -56,4 +56,8 @@ class Record:
             raise OperatorError(f"cannot write {self._path}: {error.strerror}", "check run_dir") from error
 
     def forget(self) -> None:
-        self._path.unlink(missing_ok=True)
+        """Raises OperatorError if it cannot."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OperatorError(f"cannot remove {self._path}: {error.strerror}", "check run_dir") from error

@@ -28,7 +28,7 @@ from colo_bridge.daemon.record import LIVE, OVERTAKEN, SURVIVOR, Record
 from colo_bridge.daemon.secondary_path import SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
 from colo_bridge.daemon.settings import comparator_for, rewrite_limits
-from colo_bridge.errors import ColoBridgeError
+from colo_bridge.errors import ColoBridgeError, KernelError
 from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
@@ -41,10 +41,8 @@ log = logging.getLogger(__name__)
 _TICK = 0.05
 _TELL = 0.5
 """Seconds between two messages with statistics."""
-_MISSED = 1.5
-"""Heartbeats without a sign of the primary after which what the guest sends is kept as well."""
-_RETRY = 1.0
-"""Seconds between two tries to put a live guest on the network."""
+_AGAIN = 1.0
+"""Seconds between two tries to put a guest that is live on the network."""
 
 
 class Secondary(Life[SecondaryNic]):
@@ -57,14 +55,17 @@ class Secondary(Life[SecondaryNic]):
         self._begins_live = word in (LIVE, SURVIVOR, OVERTAKEN)
         self._was_compared = word in (SURVIVOR, OVERTAKEN)
         self._protector = Protector(
-            config, self._protector_changed, yielded=word == OVERTAKEN, live=not self._was_compared
+            config,
+            self._protector_changed,
+            lambda: not self._guarded,
+            yielded=word == OVERTAKEN,
+            live=not self._was_compared,
         )
         super().__init__(config, self._verbs())
         self._synchronises = config.checkpoint.provider == "qmp"
         self._far = FarPrimary(Greeting(Role.SECONDARY, config, section), self._synchronises, self)
         self._far.link = self._link = link_of.dial(config, self._far)
         self._dials = not self._was_compared
-        self._suspicion = section.heartbeat_interval * _MISSED
         self._standby = Standby(config.checkpoint, self._far.told) if self._synchronises else None
         self._arbiter = Arbiter(config, Role.SECONDARY, self._answered)
         policy = SecondaryPolicy(
@@ -76,7 +77,9 @@ class Secondary(Life[SecondaryNic]):
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
         self._paths: Sequence[SecondaryPath] = ()
         self._live_paths: Sequence[LivePath] = ()
-        self._decided, self._on_network = asyncio.Event(), asyncio.Event()
+        self._decided, self._has_tried = asyncio.Event(), asyncio.Event()
+        self._obstacle = ""
+        """Why the guest is not on the network, though it is live."""
 
     def _verbs(self) -> dict[str, Verb]:
         verbs = self._protector.verbs()
@@ -144,8 +147,7 @@ class Secondary(Life[SecondaryNic]):
     def _tick(self) -> None:
         now = time.monotonic()
         self._perform(self._membership.tick(now))
-        heard = self._link.heard
-        self._far.choose_ways(is_heard=heard is not None and now - heard < self._suspicion)
+        self._far.choose_ways()
 
     def _age(self) -> None:
         now = time.monotonic()
@@ -160,15 +162,22 @@ class Secondary(Life[SecondaryNic]):
 
     def primary_joined(self, peer: Hello) -> None:
         self._perform(self._membership.primary_joined(peer.secondary_timeout, time.monotonic()))
+        # The first word: this side is no service.
+        self._tell()
 
     def primary_lost(self, why: str) -> None:
         self._perform(self._membership.primary_lost(why, time.monotonic()))
+
+    def suspended(self) -> None:
+        self._perform(self._membership.synchronised(False, time.monotonic()))
 
     def primary_says(self, statistics: Mapping[str, int]) -> None:
         now = time.monotonic()
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
         self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
-        self._perform(self._membership.synchronised(bool(statistics.get("synchronised")), now))
+        # Both have to say so: what one of them knows the other may not have heard yet.
+        synchronised = bool(statistics.get("synchronised")) and self._far.epoch.synchronised
+        self._perform(self._membership.synchronised(synchronised, now))
 
     # Going live.
 
@@ -178,7 +187,9 @@ class Secondary(Life[SecondaryNic]):
         while self._membership.state is SecondaryState.ASKING:
             await asyncio.sleep(0.02)
         if self._is_live:
-            await self._on_network.wait()
+            await self._has_tried.wait()
+        if self._obstacle:
+            raise KernelError(f"the guest is live, but not on the network yet: {self._obstacle}", "mend that")
         return {"state": self.state, "reason": self._membership.reason}
 
     def _perform(self, actions: Sequence[Action]) -> None:
@@ -220,30 +231,29 @@ class Secondary(Life[SecondaryNic]):
         for task in following:
             # A hypervisor talks to one at a time.
             task.cancel()
-        await self._on_network.wait()
+        await self._has_tried.wait()
         await asyncio.gather(*self._protector.begin())
 
     async def _take_over(self) -> None:
         """Put the guest on the network, and keep it there."""
-        await self._open_uplinks()
-        self._readers.read(False)
+        await self._raise_uplinks()
+        self._readers.leave()
         self._live_paths = [
             self._live_path(nic, path) for (_, nic), path in zip(self._protections, self._paths, strict=True)
         ]
-        self._protector.serve(self._live_paths)
         self._attach()
+        self._protector.serve(self._live_paths)
         self._protector.read()
         for live, path in zip(self._live_paths, self._paths, strict=True):
             live.send_kept(path.take_kept())
-        self._on_network.set()
+        self._has_tried.set()
+        while self._obstacle:
+            await asyncio.sleep(_AGAIN)
+            await self._raise_uplinks()
+            self._attach()
+            self._protector.renew()
         log.warning("guest %s has gone live", self._config.guest)
         await announce(self._live_paths)
-        while True:
-            await asyncio.sleep(_RETRY)
-            if any(path.way.uplink is None for path in self._live_paths):
-                await self._open_uplinks()
-                self._attach()
-                self._protector.renew()
 
     def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:
         comparison = self._protector.comparison
@@ -251,15 +261,18 @@ class Secondary(Life[SecondaryNic]):
         link, reporter = self._protector.link, comparison.divergences
         return LivePath(path.nic, nic.secondary, path.rewriter, link, comparator, reporter)
 
-    async def _open_uplinks(self) -> None:
-        """Those that can be; what is wrong with the others the guard says too."""
-        loop = asyncio.get_running_loop()
+    async def _raise_uplinks(self) -> None:
+        """All that can be: one NIC does not wait for another."""
+        loop, before = asyncio.get_running_loop(), self._obstacle
+        self._obstacle = ""
         for name, nic in self._protections:
             try:
                 # A thread, because pyroute2 cannot be used in a running loop.
                 await loop.run_in_executor(None, nic.go_live)
             except (ColoBridgeError, OSError) as error:
-                log.critical("nic %s of the live guest has no uplink: %s", name, error)
+                self._obstacle = f"nic {name}: {error}"
+        if self._obstacle not in ("", before):
+            log.critical("guest %s is live, but not on the network: %s", self._config.guest, self._obstacle)
 
     def _attach(self) -> None:
         for (_, nic), path in zip(self._protections, self._live_paths, strict=True):
@@ -295,6 +308,7 @@ class Secondary(Life[SecondaryNic]):
             "malformed_secondary": sum(path.malformed_secondary for path in paths),
             "discarded_ingress": sum(path.discarded_ingress for path in paths),
             "discarded_egress": sum(path.discarded_egress for path in paths),
+            "kept_overflow": sum(path.kept_overflow for path in paths),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
             **{f"link_{name}": value for name, value in self._link.statistics().items()},

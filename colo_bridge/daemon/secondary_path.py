@@ -45,6 +45,8 @@ class SecondaryPath:
         """Whether what the link brings belongs to the guest's epoch."""
         self.discarded_ingress = self.discarded_egress = 0
         self.malformed_secondary = 0
+        self.kept_overflow = 0
+        """Of what was kept, forgotten because newer ones took the room."""
         self._tap = tap
         self._frame = memoryview(tap.buffer)
         self._link = link
@@ -82,7 +84,8 @@ class SecondaryPath:
         exhaust(self.on_secondary)
 
     def synchronised(self) -> None:
-        """The secondary is a copy of the primary now."""
+        """The secondary is a copy of the primary now, which has sent, or never will, what was kept until here."""
+        self._kept.clear()
         self._side.synchronised()
 
     def age(self, now: float) -> None:
@@ -110,6 +113,7 @@ class SecondaryPath:
         if out is Out.LINK:
             self._link.put(self.nic, frame)
         elif out is Out.KEEP:
+            self.kept_overflow += len(self._kept) == MOST_KEPT
             self._kept.append(bytes(frame))
             self._link.put(self.nic, frame)
         else:

@@ -27,6 +27,11 @@ class SecondaryReaders:
         self._waiting.clear()
         self.renew()
 
+    def leave(self) -> None:
+        """Touch the TAPs no more: somebody else reads them from now on."""
+        self.read(False)
+        self._nics = ()
+
     def renew(self) -> None:
         """The loop gives up a TAP that somebody deletes, for ever: read anew what was read."""
         loop = asyncio.get_running_loop()

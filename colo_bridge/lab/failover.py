@@ -38,6 +38,8 @@ class Plan:
     rate: int = 100_000_000
     """Bytes in a second, so that there is time."""
     rounds: int = 1
+    delay: float = 0.0
+    """Seconds from the host's death to the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +81,28 @@ def run(plan: Plan, options: Options, report: Report) -> dict[str, Any]:
     try:
         file = directory / "content.bin"
         content = Content(file, plan.length, _SEED, files.make(file, plan.length, _SEED))
-        outcomes = [outcome for _ in range(plan.rounds) for outcome in both(content, plan.rate, options, report)]
+        outcomes = [outcome for _ in range(plan.rounds) for outcome in both(content, plan, options, report)]
     finally:
         files.remove()
     return _document(outcomes)
 
 
-def both(content: Content, rate: int, options: Options, report: Report) -> Iterator[Outcome]:
+def both(content: Content, plan: Plan, options: Options, report: Report) -> Iterator[Outcome]:
     """A download and an upload."""
     for operation in Operation:
         with lifecycle.running(replace(options, shape=Shape.TWO_HOSTS)):
             workload.start_http_service()
-            outcome = survive(operation, content, rate)
+            outcome = survive(operation, content, plan)
         report(str(outcome))
         yield outcome
 
 
-def survive(operation: Operation, content: Content, rate: int) -> Outcome:
+def survive(operation: Operation, content: Content, plan: Plan) -> Outcome:
     """One transfer in the lab that is up; its primary's host dies at a random moment."""
     try:
-        with closing(Transfer(operation, content, rate)) as transfer:
-            time.sleep(random.uniform(_EARLIEST, _LATEST) * content.length / rate)
-            died, commanded = _lose_first_host()
+        with closing(Transfer(operation, content, plan.rate)) as transfer:
+            time.sleep(random.uniform(_EARLIEST, _LATEST) * content.length / plan.rate)
+            died, commanded = _lose_first_host(plan.delay)
             return judge(operation, content, transfer.end(), died, commanded)
     except ColoBridgeError as error:
         return Outcome(operation, problem=str(error))
@@ -129,11 +131,12 @@ def judge(operation: Operation, content: Content, ended: Ended, died: float, com
     )
 
 
-def _lose_first_host() -> tuple[float, float]:
+def _lose_first_host(delay: float) -> tuple[float, float]:
     """When the first host died, and when the command was given to the second one."""
     first, second = Shape.TWO_HOSTS.hosts
     died = time.monotonic()
     kill_host(first)
+    time.sleep(delay)
     commanded = time.monotonic()
     fail_over(second)
     return died, commanded

@@ -78,7 +78,10 @@ class LinkEnd:
     def put(self, nic: str, packet: Buffer | memoryview) -> bool:
         """Queue a copy of a packet, its virtio-net header in front; False: lost, the link is down or its queue full."""
         session = self._session
-        return session is not None and session.up and session.streams[nic].put(packet)
+        if session is None or not session.up:
+            self.counters.unlinked_packets += 1
+            return False
+        return session.streams[nic].put(packet)
 
     def flush(self, nic: str) -> None:
         """Send what was put; to be called at the end of each batch."""

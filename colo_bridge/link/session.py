@@ -82,6 +82,8 @@ class LinkCounters:
     dropped_packets: int = 0
     """That found no room in their stream's queue: the other side was too slow."""
     dropped_bytes: int = 0
+    unlinked_packets: int = 0
+    """Thrown away because the link was down."""
     unknown_messages: int = 0
     """Of a newer version: ignored."""
 

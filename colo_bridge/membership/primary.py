@@ -13,6 +13,8 @@
     ASKING                 arbiter_answered            SOLO, if won, or CLOSED  -
     CLOSED                 tick, `retry` later         CLOSED (2)               AskArbiter
     CLOSED                 arbiter_answered, won       SOLO (2)                 -
+    any but YIELDED        guest_lost                  CLOSED (1)               -
+    CLOSED, by that        guest_found                 UNSYNCHRONISED, WAITING  -
     any                    peer_is_live                YIELDED                  -
     any but YIELDED        solo                        SOLO (3)                 -
     any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
@@ -63,6 +65,8 @@ class PrimaryState(enum.Enum):
 
 _HELD = frozenset((PrimaryState.WAITING, PrimaryState.UNSYNCHRONISED, PrimaryState.LOST, PrimaryState.ASKING))
 """Nothing new leaves, but it is kept."""
+_STILL = frozenset((PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED, PrimaryState.YIELDED))
+"""Nothing new has left since the state before."""
 _OPERATOR = "an operator said so"
 _PASSING = frozenset((PrimaryState.SOLO, PrimaryState.LIVE, PrimaryState.DRAINED))
 
@@ -112,9 +116,11 @@ class PrimaryMembership:
         self._question = Question(Claim.SOLO, policy.arbiter, policy.retry)
         self._deadline = now + policy.secondary_timeout
         self._is_there = False
+        self._guest_is_there = True
         self._peer_was_live = yielded
+        self.is_synchronised = False
+        """Whether the secondary has all that has left; it must be told whenever that changes."""
         self._is_chosen = live
-        self._is_agreed = False
         self._wish: PrimaryState | None = None
         self._why = ""
         self._drain_by: float | None = None
@@ -150,9 +156,11 @@ class PrimaryMembership:
     # The secondary.
 
     def secondary_joined(self, now: float) -> list[Action]:
-        """The link is up."""
+        """The link is up; what is there may be another secondary, which has nothing."""
         self._is_there = True
-        if self.state in (PrimaryState.WAITING, PrimaryState.LOST, PrimaryState.CLOSED):
+        self.is_synchronised = False
+        waits = self.state in (PrimaryState.WAITING, PrimaryState.LOST, PrimaryState.CLOSED)
+        if waits and self._guest_is_there:
             return self._enter(PrimaryState.UNSYNCHRONISED, "the secondary is there, and not compared yet", now)
         return []
 
@@ -164,6 +172,7 @@ class PrimaryMembership:
         if self.state is PrimaryState.PROTECTED:
             return []
         self._peer_was_live = False
+        self._guest_is_there = True
         return self._enter(PrimaryState.PROTECTED, "both replicas are compared", now)
 
     def secondary_lost(self, why: str, now: float) -> list[Action]:
@@ -187,6 +196,23 @@ class PrimaryMembership:
         if self.state is PrimaryState.YIELDED:
             return []
         return self._enter(PrimaryState.YIELDED, f"the other side has gone live: {reason}", now)
+
+    # This side's own guest.
+
+    def guest_lost(self, why: str, now: float) -> list[Action]:
+        """There is nothing that could go on alone; the secondary must be told, so that it does."""
+        self._guest_is_there = False
+        self._wish = self._drain_by = None
+        if self.state is PrimaryState.YIELDED or (self.state in _PASSING and self._is_chosen):
+            return []
+        return self._enter(PrimaryState.CLOSED, f"the primary's guest is gone: {why}", now)
+
+    def guest_found(self, now: float) -> list[Action]:
+        """It is there again, perhaps another one."""
+        was_there, self._guest_is_there = self._guest_is_there, True
+        if was_there or self.state is not PrimaryState.CLOSED:
+            return []
+        return self._begin("the primary's guest is there again", now)
 
     # Time, and the arbiter.
 
@@ -219,7 +245,7 @@ class PrimaryMembership:
     @property
     def _goes_solo(self) -> bool:
         """By itself."""
-        return self.policy.solo and not self._peer_was_live
+        return self.policy.solo and self._guest_is_there and not self._peer_was_live
 
     def _held_too_long(self, now: float) -> list[Action]:
         reason = f"{self.reason}; held for {self.policy.secondary_timeout:g} s"
@@ -277,9 +303,8 @@ class PrimaryMembership:
                 f"there is nothing to resume from: the state is {self.state.value}",
                 "`protect` asks for the checkpoint with which comparison begins",
             )
-        state = PrimaryState.UNSYNCHRONISED if self._is_there else PrimaryState.WAITING
         requests: list[Action] = [RequestCheckpoint("resume")] if self._is_there else []
-        return [*self._enter(state, "an operator resumed", now), *requests]
+        return self._begin("an operator resumed", now) + requests
 
     def protect(self, _now: float) -> list[Action]:
         """Begin to compare, with the secondary that is there."""
@@ -313,6 +338,9 @@ class PrimaryMembership:
 
     # States.
 
+    def _begin(self, reason: str, now: float) -> list[Action]:
+        return self._enter(PrimaryState.UNSYNCHRONISED if self._is_there else PrimaryState.WAITING, reason, now)
+
     def _pass(self, state: PrimaryState, reason: str, now: float, chosen: bool) -> list[Action]:
         self._is_chosen = chosen
         self._wish = None
@@ -325,13 +353,13 @@ class PrimaryMembership:
             self._entered[state] += 1
         if state in _HELD and before not in _HELD:
             self._deadline = now + self.policy.secondary_timeout
-        if state in _PASSING:
-            self._is_agreed = False
-        elif state is PrimaryState.PROTECTED:
-            self._is_agreed = True
-            return [Entered(state.value, reason), *self._give_back(reason)]
-        return [Entered(state.value, reason)]
+        entered: list[Action] = [Entered(state.value, reason)]
+        if state is PrimaryState.PROTECTED:
+            self.is_synchronised = True
+            return entered + self._give_back(reason)
+        self.is_synchronised &= state in _STILL
+        return entered
 
     def _give_back(self, reason: str) -> list[Action]:
         # Until the secondary has all that has passed, it must not win.
-        return self._question.give_back(reason) if self._is_agreed else []
+        return self._question.give_back(reason) if self.is_synchronised else []

@@ -14,7 +14,9 @@ DELAY = 20_000
 
 
 class FakeQemu:
-    """Serves one client at a time, as QEMU does; `asked` counts the checkpoints that were asked for."""
+    """Serves one client at a time, as QEMU does; `asked` counts the checkpoints that were asked for, `alone` how often
+    it was told that it is alone.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +25,7 @@ class FakeQemu:
         self.parameters: dict[str, Any] = {"x-checkpoint-delay": DELAY}
         self.refuses: set[str] = set()
         self.silent: set[str] = set()
-        self.asked = 0
+        self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -104,6 +106,8 @@ class FakeQemu:
             case "migrate-set-parameters":
                 assert arguments == {"x-checkpoint-delay": DELAY}
                 self.asked += 1
+            case "x-colo-lost-heartbeat":
+                self.alone += 1
         return {}
 
     def _send(self, message: dict[str, Any]) -> None:

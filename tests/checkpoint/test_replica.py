@@ -31,6 +31,8 @@ def replica_in(phase: Phase) -> Replica:
         ("running", "none", Phase.RUNNING, None),
         ("inmigrate", "", Phase.RUNNING, None),
         ("running", "colo", Phase.ACTIVE, News.JOINED),
+        ("paused", "colo", Phase.HALTED, News.JOINED),
+        ("finish-migrate", "colo", Phase.HALTED, News.JOINED),
         ("colo", "colo", Phase.DOUBTFUL, News.STOPPED),
     ],
 )
@@ -89,13 +91,49 @@ def test_going_on_is_a_checkpoint_only_after_a_pause_for_one(phase, at, after, n
     assert replica.phase is after
 
 
-@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.ACTIVE])
 def test_it_joins_when_its_migration_ends_in_colo(phase):
     replica = replica_in(phase)
     joins = phase in (Phase.RUNNING, Phase.EXITED)
     assert replica.migration("completed") is None
     assert replica.migration("colo") is (News.JOINED if joins else None)
-    assert replica.can_be_asked == (joins or phase is Phase.ACTIVE)
+    assert replica.can_be_asked == joins
+
+
+def test_a_replica_that_says_no_more_that_it_is_in_colo_is_not():
+    replica = replica_in(Phase.ACTIVE)
+    assert replica.migration("colo") is None
+    assert replica.migration("completed") is News.LOST
+    assert replica.phase is Phase.EXITED
+
+
+def test_what_was_said_of_a_migration_before_the_end_of_colo_is_no_beginning():
+    replica = replica_in(Phase.EXITED)
+    # An operator's stop and cont; nobody has told it that it is alone.
+    assert replica.stopped() is News.STOPPED
+    assert replica.status("paused", 10.0) is News.GOES_ON
+    assert replica.resumed(11.0) is News.GOES_ON
+    assert replica.migration("colo") is None
+    assert replica.phase is Phase.RUNNING
+
+
+def test_a_guest_that_is_told_that_it_is_alone_stops_for_a_moment_and_has_made_no_checkpoint():
+    replica = replica_in(Phase.EXITED)
+    assert replica.stopped() is News.STOPPED
+    assert replica.status("running", 10.0) is News.GOES_ON
+    assert replica.resumed(11.0) is News.GOES_ON
+    assert replica.migration("completed") is None
+    assert replica.migration("colo") is News.JOINED
+
+
+@pytest.mark.parametrize(("migration", "after"), [("colo", Phase.ACTIVE), ("completed", Phase.EXITED)])
+def test_a_checkpoint_of_a_replica_that_nobody_knew_to_be_in_colo_does_not_count(migration, after):
+    replica = replica_in(Phase.EXITED)
+    assert replica.stopped() is News.STOPPED
+    assert replica.status("colo", 10.0) is None
+    assert replica.resumed(11.0) is News.SPOILED
+    assert replica.migration(migration) is (None if after is Phase.ACTIVE else News.LOST)
+    assert replica.phase is after
 
 
 @pytest.mark.parametrize("phase", list(Phase))

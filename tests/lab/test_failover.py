@@ -22,6 +22,7 @@ from colo_bridge.lab.transfer import Content, Ended, Operation, Transfer
 from tests.lab.helpers import colo, lab, on_host, wait_until
 
 LENGTH, RATE, SEED = 60_000_000, 60_000_000, 11
+PLAN = failover.Plan(LENGTH, RATE)
 CUT = 0.3
 SHORT = ("get", "--bytes", "1000000", "--verify")
 
@@ -63,7 +64,7 @@ class TestMeasuring:
         assert 0 < outcome.bytes_before < LENGTH
 
     def test_a_failover_that_nobody_does_is_a_failure(self, content: Content) -> None:
-        outcome = failover.survive(Operation.DOWNLOAD, content, RATE)
+        outcome = failover.survive(Operation.DOWNLOAD, content, PLAN)
         assert not outcome.ok
         assert "no daemon listens" in outcome.problem
         assert "WRONG" in str(outcome)
@@ -93,7 +94,7 @@ def test_every_kind_of_failure_shows(ended: Ended, died: float, problem: str) ->
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_host_dies_and_its_client_notices_nothing(number: int, content: Content) -> None:
     """At another moment each time; the long series is `scripts/soak-failover`."""
-    outcomes = list(failover.both(content, RATE, Options(), print))
+    outcomes = list(failover.both(content, PLAN, Options(), print))
     assert all(outcome.ok for outcome in outcomes), outcomes
 
 

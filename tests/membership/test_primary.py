@@ -17,6 +17,8 @@ LOSE = ("secondary_lost", "silence")
 WAIT = ("wait", 5.0)
 WIN = ("arbiter_answered", True)
 LOSE_ARBITER = ("arbiter_answered", False)
+GUEST_LOST = ("guest_lost", "killed")
+GUEST_FOUND = ("guest_found",)
 LIVE = ("peer_is_live", "an operator")
 
 WAYS = {
@@ -276,6 +278,65 @@ def test_once_compared_again_it_is_as_if_it_had_never_yielded():
     side = Side(ALONE, LIVE, ("resume",), JOIN, COMPARE)
     assert not side.membership.yielded
     assert side.do(LOSE, WAIT).state is PrimaryState.SOLO
+
+
+# This side's own guest.
+
+
+@pytest.mark.parametrize("state", all_but(PrimaryState.YIELDED, PrimaryState.DRAINED, PrimaryState.LIVE))
+def test_without_a_guest_nothing_leaves_and_nobody_is_asked(state):
+    side = side_in(state).do(GUEST_LOST)
+    assert side.state is PrimaryState.CLOSED
+    assert side.membership.reason == "the primary's guest is gone: killed"
+    for _ in range(3):
+        assert side.do(JOIN, LOSE, ("wait", 10.0)).told == []
+    assert side.state is PrimaryState.CLOSED
+
+
+def test_an_answer_for_a_guest_that_is_gone_is_given_back():
+    (given,) = side_in(PrimaryState.ASKING).do(GUEST_LOST, WIN).told
+    assert isinstance(given, GiveBack)
+
+
+@pytest.mark.parametrize("ways", [("drain",), ("solo",)])
+def test_what_an_operator_chose_outlasts_the_guest(ways):
+    side = Side(ALONE, ways, GUEST_LOST, GUEST_FOUND)
+    assert side.membership.traffic is Traffic.PASS
+
+
+def test_a_guest_that_is_found_again_begins_anew():
+    side = Side(ALONE, JOIN, COMPARE, GUEST_LOST, ("wait", 60.0), GUEST_FOUND)
+    assert side.state is PrimaryState.UNSYNCHRONISED
+    assert side.do(("wait", 4.9)).state is PrimaryState.UNSYNCHRONISED
+    assert side.do(("wait", 0.1)).state is PrimaryState.SOLO
+    assert Side(ALONE, GUEST_LOST, GUEST_FOUND).state is PrimaryState.WAITING
+
+
+def test_a_guest_that_was_never_gone_changes_nothing():
+    for state in PrimaryState:
+        assert side_in(state).do(GUEST_FOUND).state is state
+
+
+@pytest.mark.parametrize(
+    ("ways", "is_so"),
+    [
+        ([JOIN], False),
+        ([JOIN, COMPARE], True),
+        ([JOIN, COMPARE, LOSE], True),
+        ([JOIN, COMPARE, LOSE, WAIT], True),
+        ([JOIN, COMPARE, LOSE, WAIT, LOSE_ARBITER], True),
+        ([JOIN, COMPARE, LOSE, WAIT, JOIN], False),
+        ([JOIN, COMPARE, LOSE, WAIT, LOSE_ARBITER, JOIN], False),
+        ([JOIN, COMPARE, GUEST_LOST], True),
+        ([JOIN, COMPARE, GUEST_LOST, GUEST_FOUND], False),
+        ([JOIN, COMPARE, LOSE, WAIT, WIN], False),
+        ([JOIN, COMPARE, LOSE, WAIT, WIN, GUEST_LOST], False),
+        ([JOIN, COMPARE, LOSE, JOIN, LOSE], False),
+        ([JOIN, COMPARE, ("suspended", "spoiled")], False),
+    ],
+)
+def test_the_secondary_has_all_that_has_left(ways, is_so):
+    assert Side(ARBITRATED, *ways).membership.is_synchronised is is_so
 
 
 # The operator.

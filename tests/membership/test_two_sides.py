@@ -6,7 +6,7 @@ from colo_bridge.membership.actions import Traffic
 from colo_bridge.membership.primary import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from tests.membership.trouble import trouble
-from tests.membership.world import SECONDARY_TIMEOUT, Kind, World
+from tests.membership.world import PRIMARY_TIMEOUT, SECONDARY_TIMEOUT, Kind, World
 
 PROTECTED = (PrimaryState.PROTECTED, SecondaryState.STANDBY)
 
@@ -146,6 +146,37 @@ def test_while_the_replicas_are_not_in_colo_nothing_is_held_for_ever():
     assert states(world) == (PrimaryState.UNSYNCHRONISED, SecondaryState.UNSYNCHRONISED)
     world.run(1.0)
     assert world.primary.membership.state is PrimaryState.SOLO
+    world.primary.checkpoint()
+    world.run(1.0)
+    assert states(world) == PROTECTED
+
+
+def test_a_primary_whose_guest_is_gone_lets_the_secondary_take_over():
+    world = protected(Kind.TOKEN, automatic=True)
+    world.run(30.0)
+    world.primary.guest_dies()
+    world.run(PRIMARY_TIMEOUT + 2.0)
+    assert states(world) == (PrimaryState.YIELDED, SecondaryState.LIVE)
+
+
+def test_a_primary_whose_guest_is_gone_does_not_stop_an_operator():
+    world = protected(Kind.TOKEN)
+    world.primary.guest_dies()
+    world.run(1.0)
+    assert states(world) == (PrimaryState.CLOSED, SecondaryState.ALONE)
+    world.secondary.failover(fenced=False, accept_loss=False)
+    world.run(1.0)
+    assert states(world) == (PrimaryState.YIELDED, SecondaryState.LIVE)
+
+
+def test_a_primary_whose_guest_is_started_again_begins_anew():
+    world = protected(Kind.NONE)
+    world.primary.guest_dies()
+    world.run(20.0)
+    assert world.primary.membership.state is PrimaryState.CLOSED
+    world.primary.guest_starts()
+    world.run(1.0)
+    assert world.primary.membership.state is PrimaryState.UNSYNCHRONISED
     world.primary.checkpoint()
     world.run(1.0)
     assert states(world) == PROTECTED

@@ -24,6 +24,8 @@ class Trouble:
             (2, self.sleep),
             (3, self.primary_operator),
             (3, self.secondary_operator),
+            (1, self.world.primary.guest_dies),
+            (2, self.world.primary.guest_starts),
             (0.15, self.switch_off),
         ]
         world.after(self.random.expovariate(1.0), self.happen)
@@ -100,6 +102,7 @@ def quiet(world: World, is_cut: bool) -> None:
         direction.cut() if is_cut else direction.heal()
     for side in world.sides:
         side.start()
+    world.primary.guest_starts()
     for _ in range(40):
         world.run(1.0)
         world.primary.when_awake(world.primary.checkpoint)

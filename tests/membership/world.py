@@ -6,7 +6,7 @@ What is modelled, and as bad as it may get:
   nothing for two seconds ends the session, the secondary begins a new one.
 - Daemons: killed and started again (what they record stays, but for a reboot), stopped for a while with all that comes
   waiting for them.  Their clocks differ.
-- Hypervisor: in COLO or not; checkpoints that fail at every step.
+- Hypervisor: in COLO or not; checkpoints that fail at every step; the primary's guest dies, and another one is started.
 - Arbiter: slow, sometimes refusing for no reason, sometimes doing what is asked while it is killed for taking too long.
   Either a test-and-set with a holder, or a fence that switches the other host off.
 - Operators: any verb at any time.  They say `fenced` only of a host that they have switched off for good.
@@ -206,8 +206,10 @@ class Live:
 class FromPrimary:
     session: int
     heard: float
-    """The newest time that the secondary had put into what came from it."""
-    state: PrimaryState
+    """The newest time that the secondary had put into what came from it, while the replicas were compared."""
+    is_synchronised: bool
+    is_passing: bool
+    has_guest: bool
 
 
 @dataclass
@@ -326,12 +328,13 @@ class Side:
 
 
 class Primary(Side):
+    has_guest = True
     has_passed = False
     """Since the replicas were last compared; not counted is what an operator let pass, of which nobody else knows."""
 
     def begin(self):
         self.membership = PrimaryMembership(self.policy, self.clock, yielded=self.recorded)
-        self.heard_of = 0.0
+        self._heard_protected = 0.0
         self.epoch = self.life * 1_000_000
         self._held_since = self.world.now
         self.slept = 0.0
@@ -364,11 +367,14 @@ class Primary(Side):
 
     def beat(self):
         if self.session is not None:
-            self.send(FromPrimary(self.session, self.heard_of, self.membership.state))
+            passes = self.membership.traffic is Traffic.PASS
+            synchronised = self.membership.is_synchronised
+            self.send(FromPrimary(self.session, self._heard_protected, synchronised, passes, self.has_guest))
 
     def greeted(self, hello):
         self.end_session("another session")
         self.session = hello.session
+        self._heard_protected = 0.0
         self.heard_at = self.world.now
         self.send(Welcome(self.session))
         self.act(self.membership.secondary_joined(self.clock))
@@ -376,8 +382,8 @@ class Primary(Side):
 
     def hear(self, message):
         match message:
-            case FromSecondary(_, sent):
-                self.heard_of = sent
+            case FromSecondary(_, sent) if self.membership.state is PrimaryState.PROTECTED:
+                self._heard_protected = sent
             case Echo(_, epoch) if epoch == self.epoch:
                 self.act(self.membership.checkpoint_done(self.clock))
                 self.act(self.membership.comparing(self.clock))
@@ -396,13 +402,27 @@ class Primary(Side):
     def colo_ended(self):
         self.lost("COLO has ended")
 
+    def guest_dies(self):
+        self.has_guest = False
+        self.when_awake(self._look_at_guest)
+
+    def guest_starts(self):
+        self.has_guest = True
+        self.when_awake(self._look_at_guest)
+
+    def _look_at_guest(self):
+        membership = self.membership
+        self.act(membership.guest_found(self.clock) if self.has_guest else membership.guest_lost("killed", self.clock))
+        self.beat()
+
     def perform(self, action):
         if isinstance(action, RequestCheckpoint):
             self.world.after(0.05, self.checkpoint)
 
     def checkpoint(self):
         """As far as the secondary; it fails now and then."""
-        if self.is_alive and self.session is not None and self.world.in_colo and not self.world.chance(0.1):
+        is_possible = self.is_alive and self.session is not None and self.has_guest and self.world.in_colo
+        if is_possible and not self.world.chance(0.1):
             self.epoch += 1
             self.send(Barrier(self.session, self.epoch))
 
@@ -460,7 +480,7 @@ class Secondary(Side):
     def hear(self, message):
         match message:
             case FromPrimary():
-                self.told(message.state, message.heard)
+                self.told(message)
             case Barrier(session, epoch) if not self.world.chance(0.1):
                 self._committed = True
                 if self.membership.state is not SecondaryState.LIVE:
@@ -469,15 +489,14 @@ class Secondary(Side):
                 self.session = None
                 self.lost("it said goodbye")
 
-    def told(self, state, heard):
-        """What the primary says of itself; while it holds what it has, all is as it was."""
-        if state in (PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED, PrimaryState.YIELDED):
+    def told(self, message):
+        """What the primary says of itself."""
+        if not message.has_guest:
+            self.lost("its guest is gone")
             return
-        self.act(self.membership.primary_is_solo(state in (PrimaryState.SOLO, PrimaryState.DRAINED), self.clock))
-        is_protected = state is PrimaryState.PROTECTED
-        self.act(self.membership.synchronised(self._committed and is_protected, self.clock))
-        if is_protected:
-            self.membership.primary_heard(heard)
+        self.act(self.membership.primary_is_solo(message.is_passing, self.clock))
+        self.act(self.membership.synchronised(self._committed and message.is_synchronised, self.clock))
+        self.membership.primary_heard(message.heard)
 
     def lost(self, why):
         self.act(self.membership.primary_lost(why, self.clock))

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
@@ -17,6 +18,8 @@ ANSWER_SECONDS = 5.0
 """How long QEMU may take to answer before it counts as lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to connect; each pause is twice the one before."""
+ALONE_PAUSE = 0.5
+"""Seconds between two tries to tell QEMU that it is alone."""
 LINE_BYTES = 1 << 20
 """One message of QEMU at most."""
 
@@ -25,12 +28,24 @@ log = logging.getLogger(__name__)
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
+class Refused(PeerError):
+    """QEMU has answered, and will not do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """Stands behind the events that came before it was put up, or, once QEMU was asked, before its answer."""
+
+    reached: Callable[[], None]
+    was_asked: bool = False
+
+
 class _Events(EventListener):
     """Keeps what has not been looked at yet and, unlike the library's own, nothing of what has been."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: asyncio.Queue[Message] = asyncio.Queue()
+        self.queue: asyncio.Queue[Message | _Fence] = asyncio.Queue()
 
     def accept(self, event: Message) -> bool:
         if event["event"] in ("STOP", "RESUME", "COLO_EXIT"):
@@ -47,6 +62,7 @@ class Monitor:
         self._replica = replica
         self._told = told
         self._client: QMPClient | None = None
+        self._events = _Events()
         self._was_refused = False
 
     async def run(self) -> None:
@@ -71,14 +87,38 @@ class Monitor:
         except TimeoutError as error:
             raise PeerError(f"the {self._name}'s QEMU did not answer {command} within {ANSWER_SECONDS:g} s") from error
         except ExecuteError as error:
-            raise PeerError(f"the {self._name}'s QEMU refused {command}: {error}") from error
+            raise Refused(f"the {self._name}'s QEMU refused {command}: {error}") from error
         except QMPError as error:
             raise PeerError(f"the connection to the {self._name}'s QEMU is lost") from error
+
+    def fence(self, reached: Callable[[], None]) -> None:
+        """Ask QEMU anything; `reached` is called when it has answered and everything that it said before was told.
+
+        It is not called if the connection is lost before that.
+        """
+        self._events.queue.put_nowait(_Fence(reached))
+
+    async def lost_heartbeat(self) -> None:
+        """Tell QEMU, as soon as it can be told, that there is no other replica: nothing else lets a guest that stands
+        still for a checkpoint go on.
+        """
+        while True:
+            try:
+                await self.execute("x-colo-lost-heartbeat")
+                log.warning("the %s's QEMU was told that it is alone", self._name)
+                return
+            except Refused as error:
+                log.warning("%s", error)
+                return
+            except PeerError as error:
+                log.error("%s; it is to be told that it is alone", error)
+                await asyncio.sleep(ALONE_PAUSE)
 
     # One connection.
 
     async def _follow(self) -> None:
-        client, events = QMPClient(readbuflen=LINE_BYTES), _Events()
+        client, self._events = QMPClient(readbuflen=LINE_BYTES), _Events()
+        events = self._events
         client.events.event_filter = lambda _: False
         with client.listen(events):
             try:
@@ -122,7 +162,19 @@ class Monitor:
 
     async def _handle_all(self, events: _Events) -> None:
         while True:
-            await self._handle(await events.queue.get())
+            event = await events.queue.get()
+            if isinstance(event, _Fence):
+                await self._pass(event, events)
+            else:
+                await self._handle(event)
+
+    async def _pass(self, fence: _Fence, events: _Events) -> None:
+        if fence.was_asked:
+            fence.reached()
+            return
+        await self._status()
+        # What it said before it answered is in the queue now.
+        events.queue.put_nowait(_Fence(fence.reached, was_asked=True))
 
     async def _handle(self, event: Message) -> None:
         replica = self._replica

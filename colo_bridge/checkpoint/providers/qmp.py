@@ -29,21 +29,24 @@ class QmpProvider:
     """Two replicas in QEMU's COLO; of the secondary nothing need be known.
 
     A checkpoint is done when the primary goes on.  The listener is told, also of those that
-    nobody here has asked for.
+    nobody here has asked for.  With two hosts `told` hears all news of the primary: what the listener
+    reads when it has stopped comes before, everything else behind.
     """
 
     synchronises_state = True
 
     def __init__(
-        self, config: CheckpointConfig, listener: Listener, _told: Callable[[News], None] | None = None
+        self, config: CheckpointConfig, listener: Listener, told: Callable[[News], None] | None = None
     ) -> None:
         self._listener = listener
+        self._told = told
         self.primary, self.secondary = Replica(), Replica()
-        self._primary = Monitor("primary", config.qmp_primary, self.primary, self._of_primary)
+        self._primary = Monitor("primary", config.qmp or config.qmp_primary, self.primary, self._of_primary)
         self._secondary = Monitor("secondary", config.qmp_secondary, self.secondary, self._of_secondary)
         self._follows_secondary = bool(config.qmp_secondary)
         self._changed = asyncio.Event()
         self._failed: asyncio.Future[str] | None = None
+        self._going_on: asyncio.Task[None] | None = None
         self.spoiled = 0
 
     def watch(self) -> list[Coroutine[Any, Any, None]]:
@@ -54,11 +57,18 @@ class QmpProvider:
         phases = {"primary": self.primary.phase.value}
         return phases | ({"secondary": self.secondary.phase.value} if self._follows_secondary else {})
 
-    def fence(self, answered: Callable[[], None]) -> None:
-        answered()
+    def fence(self, reached: Callable[[], None]) -> None:
+        """Call this when the primary's QEMU has answered a question and everything that it said before was told."""
+        self._primary.fence(reached)
 
     def lost_heartbeat(self) -> None:
-        """Nothing."""
+        """Let the primary go on alone, if it waits for the secondary; COLO ends by that.
+
+        Where both guests run it would only keep them from being made equal again.
+        """
+        waits = self.primary.phase in (*STANDING - {Phase.HALTED}, Phase.EXITED)
+        if waits and (self._going_on is None or self._going_on.done()):
+            self._going_on = asyncio.get_running_loop().create_task(self._primary.lost_heartbeat())
 
     async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
@@ -97,11 +107,15 @@ class QmpProvider:
     # What the replicas do.
 
     def _of_primary(self, news: News) -> None:
-        listener = self._listener
+        listener, told = self._listener, self._told
         self._changed.set()
+        if told is not None and news is not News.STOPPED:
+            told(news)
         match news:
             case News.STOPPED:
                 listener.stopped(primary=True)
+                if told is not None:
+                    told(news)
             case News.PAUSED:
                 listener.paused()
             case News.RESUMED:

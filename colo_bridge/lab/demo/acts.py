@@ -139,8 +139,8 @@ class Demo:
         """Act 6: two hosts, of which the primary's dies in mid-download and in mid-upload."""
         self._announce("act 6: the primary's host dies, twice")
         content = Content(props.primary(SMALL), self._plan.small, props.seeds[SMALL], props.digests[SMALL])
-        rate = int(content.length / self._plan.failover_seconds)
-        for outcome in failover.both(content, rate, Options(), self._announce):
+        plan = failover.Plan(content.length, int(content.length / self._plan.failover_seconds))
+        for outcome in failover.both(content, plan, Options(), self._announce):
             self._story.failovers.append(outcome)
             text = f"{outcome.operation}: it ends on its connection with the right bytes"
             self._story.expect(6, text, outcome.ok, outcome.problem)
