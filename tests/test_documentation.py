@@ -17,6 +17,7 @@ from colo_bridge.daemon.endpoint import UnixEndpoint
 from colo_bridge.daemon.evidence import EvidenceCounters
 from colo_bridge.daemon.primary import Primary
 from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
+from colo_bridge.daemon.record import LIVE, Record
 from colo_bridge.daemon.secondary import Secondary
 from colo_bridge.link.session import LinkCounters
 from colo_bridge.membership.primary import PrimaryState
@@ -68,10 +69,11 @@ def test_every_counter_of_compare_is_explained(tmp_path):
     assert [name for name in counters if f"`{name}`" not in COMPARE + REFERENCE] == []
 
 
-@pytest.mark.parametrize("daemon", [Primary, Secondary])
+@pytest.mark.parametrize(("daemon", "word"), [(Primary, ""), (Secondary, ""), (Secondary, LIVE)])
 @pytest.mark.parametrize("sections", [QMP, ""], ids=["qmp", "none"])
-def test_every_field_and_counter_of_two_hosts_has_its_row(tmp_path, daemon, sections):
+def test_every_field_and_counter_of_two_hosts_has_its_row(tmp_path, daemon, word, sections):
     async def ask():
+        Record(str(tmp_path / "b"), "web").write(word)
         *both, cable = configurations(tmp_path, sections=sections)
         cable.forget()
         return daemon(both[daemon is Secondary]).status()

@@ -28,7 +28,7 @@ from colo_bridge.checkpoint.epochs import (
 from colo_bridge.checkpoint.primary_epoch import PrimaryEpoch
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.daemon.greeting import Greeting
-from colo_bridge.daemon.primary_path import PrimaryPath
+from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
@@ -72,7 +72,7 @@ class FarSecondary:
         self.greeting = greeting
         self._told = told
         self._synchronises = synchronises
-        self._paths: Mapping[str, PrimaryPath] = {}
+        self._paths: Mapping[str, LinkedPath] = {}
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._newcomer: Hello | None = None
@@ -86,7 +86,7 @@ class FarSecondary:
 
     def serve(
         self,
-        paths: Sequence[PrimaryPath],
+        paths: Sequence[LinkedPath],
         readers: PrimaryReaders,
         ask_hypervisor: Callable[[Callable[[], None]], None],
     ) -> None:

@@ -154,7 +154,7 @@ def test_a_live_guest_is_not_stopped_by_what_its_hypervisor_says(tmp_path: Path)
 def quits(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
     """As it answered before, and does not any more."""
     answers(monkeypatch, True)
-    host.daemon._tick()
+    host.daemon._protector._tick()
     answers(monkeypatch, False)
     tells(host, News.LOST)
 
