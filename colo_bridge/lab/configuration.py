@@ -81,9 +81,13 @@ def _checkpoint(options: Options, host: Host) -> Document:
 
 def _of_two(options: Options, host: Host) -> Document:
     """What a daemon needs beside the rest to reach the other one."""
-    own, other = host.role.value, next(other.role.value for other in options.shape.hosts if other != host)
-    place = "listen" if host.daemon_role == "primary" else "peer"
-    link: Document = {"identity": own, place: f"{LINK_ADDRESSES[0]}:{LINK_TCP_PORT}"}
+    addresses = {each.role: address for each, address in zip(options.shape.hosts, LINK_ADDRESSES, strict=True)}
+    other = next(role for role in addresses if role != host.role)
+    own = host.role.value
+    # A secondary that has gone live listens too.
+    link: Document = {"identity": own, "listen": f"{addresses[host.role]}:{LINK_TCP_PORT}"}
+    if host.daemon_role == "secondary":
+        link["peer"] = f"{addresses[other]}:{LINK_TCP_PORT}"
     link |= {"tls_directory": str(PKI_DIR / own), "accept": [other]} if options.tls else {"insecure": True}
     scripts = {"command": _ARBITER, "give_back": _GIVE_BACK} if options.arbiter else {}
     arbiter = {key: ["/bin/sh", "-c", script, str(ARBITER_FILE)] for key, script in scripts.items()}

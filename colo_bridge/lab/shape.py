@@ -91,6 +91,10 @@ class Host:
         return RUN_DIR / f"lab{self.suffix}.toml"
 
     @property
+    def guest_port(self) -> str:
+        return str(self.nic["primary_port" if self.daemon_role == "primary" else "secondary_port"])
+
+    @property
     def log_file(self) -> Path:
         return RUN_DIR / f"daemon{self.suffix}.log"
 
@@ -139,6 +143,10 @@ _HOSTS = {
         Host(Role.HOST_B, "-b", "secondary", _SECONDARY_NIC | {"bridge": BRIDGE}, ("standby",)),
     ),
 }
+FIRST_HOST_AS_SECONDARY = Host(
+    Role.HOST_A, "-a", "secondary", {"secondary_port": PRIMARY_PORT, "bridge": BRIDGE}, ("standby",)
+)
+"""The first of two hosts, once the second one has taken over and wants a secondary."""
 HOST_ROLES = tuple(host.role for hosts in _HOSTS.values() for host in hosts)
 
 _BRIDGES = {

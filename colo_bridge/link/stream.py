@@ -246,7 +246,9 @@ class Stream:
                 case Arrived(message):
                     self._owner.arrived(self, message)
                 case Greeted(peer):
-                    self._owner.greeted(self, peer)
+                    # It may have hung up right behind its greeting.
+                    if self.conversation.state is State.DECIDING:
+                        self._owner.greeted(self, peer)
                 case Established(peer):
                     self._owner.established(self, peer)
                 case Closed():

@@ -47,7 +47,6 @@ class QmpProvider:
         self._changed = asyncio.Event()
         self._failed: asyncio.Future[str] | None = None
         self._going_on: asyncio.Task[None] | None = None
-        self._was_lost = False
         self.spoiled = 0
 
     def watch(self) -> list[Coroutine[Any, Any, None]]:
@@ -57,11 +56,6 @@ class QmpProvider:
     def phases(self) -> dict[str, str]:
         phases = {"primary": self.primary.phase.value}
         return phases | ({"secondary": self.secondary.phase.value} if self._follows_secondary else {})
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the primary's QEMU was there, and is not any more."""
-        return self._was_lost and self.primary.phase is Phase.OFFLINE
 
     def fence(self, reached: Callable[[], None]) -> None:
         """Call this when the primary's QEMU has answered a question and everything that it said before was told."""
@@ -115,7 +109,6 @@ class QmpProvider:
     def _of_primary(self, news: News) -> None:
         listener, told = self._listener, self._told
         self._changed.set()
-        self._was_lost |= news is News.LOST
         if told is not None and news is not News.STOPPED:
             told(news)
         match news:
