@@ -5,22 +5,24 @@ With a provider that copies state; *can* means: the link is up, the hypervisor i
     alignment       event                                next      actions
     --------------  -----------------------------------  --------  -------------------------------------
     any             link up, joined, goes on, spoiled,   BEGUN     Suspended if it was Begun; SendBarrier
-                    requested: if it can now                       of a new era
-    the same        ... if it cannot                     APART     Suspended if it was Begun
+                    requested, failed: if it can now               of a new era
+    any             the same, or lost: if it cannot      APART     Suspended if it was Begun; SendBarrier
+                                                                   of a new era, if it was ALIGNED
     BEGUN           the era's barrier, on all streams    FENCING   Fence
     BEGUN, FENCING  stopped                              APART     -
     FENCING         fenced                               ALIGNED   Wanted
-    ALIGNED         resumed                              ALIGNED   Renew, SendBarrier of the next number
+    ALIGNED         resumed                              ALIGNED   Begun if it was not, Renew, SendBarrier of the
+                                                                   next number
     any other       resumed                              BEGUN     Renew, SendBarrier of a new era
-    any             link down, lost                      APART     Suspended if it was Begun, unless by the link
+    any             link down                            APART     -
     but APART       a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
-A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint.  `Begun`
-follows when all streams are accepted.
+A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint: what the
+primary sends after that the secondary will send as well.
 
 With a provider that copies nothing there is one guest's life and no pause: a barrier goes out at link up and when a
 checkpoint is done, the secondary answers it once it has sent all that was before, and a stream is accepted from its
-first answer on.  What was held leaves with the answer.
+first answer on.  What was held leaves with the answer.  `Begun` follows when all streams are accepted.
 """
 
 from __future__ import annotations
@@ -44,9 +46,12 @@ from colo_bridge.checkpoint.epochs import (
 )
 from colo_bridge.checkpoint.replica import News
 
-LINK, START, SPOILED, CONTINUED, SECONDARY = "link", "start", "spoiled", "continued", "secondary"
+LINK, START, SPOILED, CONTINUED, LOST, FAILED, SECONDARY = (
+    *("link", "start", "spoiled", "continued", "lost", "failed", "secondary"),
+)
 """Why a checkpoint is wanted: the link has come up, the replicas are in COLO, a checkpoint cannot be used, the primary
-has gone on without one, the secondary asks for one."""
+has gone on without one, its hypervisor was out of reach or not in COLO, a checkpoint came to nothing, the secondary
+asks for one."""
 
 
 class PrimaryEpoch:
@@ -89,7 +94,7 @@ class PrimaryEpoch:
         self._linked = False
         self._has_begun = False
         self._paused.clear()
-        return self._part(LINK)
+        return self._part()
 
     def barrier(self, stream: str, epoch: int) -> list[Action]:
         """What follows on this stream belongs to this epoch of the secondary."""
@@ -103,7 +108,12 @@ class PrimaryEpoch:
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
             return self._align(SECONDARY)
-        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else self._judge())]
+        self._judge()
+        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else [])]
+
+    def failed(self, why: str) -> list[Action]:
+        """A checkpoint that was asked for did not begin, or does not end: the secondary may not be there any more."""
+        return self._align(FAILED, why) if self._synchronises else []
 
     def requested(self, reason: str) -> list[Action]:
         """The secondary has lost count."""
@@ -122,7 +132,7 @@ class PrimaryEpoch:
                 return self._resumed()
             case News.LOST:
                 self._in_colo = self._standing = False
-                return self._part(START)
+                return self._align(LOST)
             case News.GOES_ON:
                 self._standing = False
                 return self._align(CONTINUED)
@@ -139,14 +149,15 @@ class PrimaryEpoch:
 
     def _stopped(self) -> list[Action]:
         self._standing = True
-        return [] if self.alignment is Alignment.ALIGNED else self._part(self._reason)
+        return [] if self.alignment is Alignment.ALIGNED else self._part()
 
     def _resumed(self) -> list[Action]:
         self._in_colo, self._standing = True, False
         if self.alignment is not Alignment.ALIGNED:
             return [Renew(True), *self._align(self._reason)]
         self.epoch += 1
-        return [Renew(True), SendBarrier(self.epoch), *self._judge(), *self._let_go()]
+        self._judge()
+        return [*self._begin(), Renew(True), SendBarrier(self.epoch), *self._let_go()]
 
     # A command, or nobody.
 
@@ -160,22 +171,29 @@ class PrimaryEpoch:
         if nic in self._to_renew and self._reached[nic] == self.epoch:
             self._to_renew.remove(nic)
             renewed = [Renew(False, nic)]
-        return [*renewed, *self._judge()]
+        self._judge()
+        return [*renewed, *(self._begin() if self.comparing else [])]
 
     # Eras.
 
     def _align(self, reason: str, detail: str = "") -> list[Action]:
         """Begin anew, as soon as it can be; `detail`: the reason in the other side's words."""
         self._reason = reason
+        was_aligned = self.alignment is Alignment.ALIGNED
         suspended = self._suspend(detail or reason)
-        can_be = self._linked and self._in_colo and not self._standing
-        return [*suspended, *(self._new_era() if can_be else []), *self._let_go()]
+        begun: list[Action] = []
+        if self._linked and self._in_colo and not self._standing:
+            begun = self._new_era()
+            self.alignment = Alignment.BEGUN
+        elif self._linked and was_aligned:
+            # It will be for nothing, but what comes now must not pass for the era of before.
+            begun = self._new_era()
+        return [*suspended, *begun, *self._let_go()]
 
-    def _part(self, reason: str) -> list[Action]:
-        return [*self._suspend(reason), *self._let_go()]
+    def _part(self) -> list[Action]:
+        return [*self._suspend(self._reason), *self._let_go()]
 
     def _new_era(self) -> list[Action]:
-        self.alignment = Alignment.BEGUN
         self.epoch = next_era(self.epoch)
         return [SendBarrier(self.epoch)]
 
@@ -197,21 +215,21 @@ class PrimaryEpoch:
 
     def _pause(self, nic: str) -> list[Action]:
         self._paused[nic] = None
-        return [PauseStream(nic), *self._judge()]
+        return [PauseStream(nic)]
 
     def _let_go(self) -> list[Action]:
         waiting, self._paused = self._paused, {}
         return [ResumeStream(nic) for nic in waiting]
 
-    def _judge(self) -> list[Action]:
+    def _judge(self) -> None:
         """Look again at which streams are accepted."""
         for nic, reached in self._reached.items():
             self.accepts[nic] = self._in_force(reached)
         self.comparing = all(self.accepts.values())
-        if not self.comparing or self._has_begun:
-            return []
-        self._has_begun = True
-        return [Begun()]
+
+    def _begin(self) -> list[Action]:
+        had_begun, self._has_begun = self._has_begun, True
+        return [] if had_begun else [Begun()]
 
     def _in_force(self, reached: int) -> bool:
         if not self._synchronises:

@@ -12,6 +12,7 @@
     any other         stopped                     STOPPED   STOPPED
     STOPPED           status "colo", in COLO      PAUSED    PAUSED
     STOPPED           status "colo", not in COLO  DOUBTFUL  -
+                      or stopped again meanwhile
     STOPPED           status "running", in COLO   DOUBTFUL  -
     STOPPED           any other status            HALTED    GOES_ON
     PAUSED            resumed, in order           ACTIVE    RESUMED
@@ -19,7 +20,7 @@
     DOUBTFUL          resumed                     ACTIVE    SPOILED
     STOPPED, HALTED   resumed                     RUNNING,  GOES_ON
                                                   ACTIVE
-    any               exited                      EXITED    LOST
+    any but EXITED    exited                      EXITED    LOST
     any               lost                        OFFLINE   LOST
 
 1. Only a replica that stood still *for a checkpoint* when it was asked has made one by going on: an operator's
@@ -110,12 +111,15 @@ class Replica:
         self.phase = Phase.STOPPED
         return News.STOPPED
 
-    def status(self, status: str, read_up_to: float) -> News | None:
-        """Why it stands still; `read_up_to`: what it had sent until then was read."""
+    def status(self, status: str, read_up_to: float, stopped_again: bool = False) -> News | None:
+        """Why it stands still; `read_up_to`: what it had sent until then was read.
+
+        `stopped_again`: it has gone on and stopped again, and that may be what the answer is about.
+        """
         if self.phase is not Phase.STOPPED:
             return None
         self._read_up_to = read_up_to
-        if status == IN_COLO and self._in_colo:
+        if status == IN_COLO and self._in_colo and not stopped_again:
             self.phase = Phase.PAUSED
             return News.PAUSED
         # A checkpoint, perhaps: it has gone on before it could answer, or nobody has heard that it is in COLO again.
@@ -135,8 +139,10 @@ class Replica:
             return News.RESUMED
         return News.SPOILED if phase in (Phase.PAUSED, Phase.DOUBTFUL) else News.GOES_ON
 
-    def exited(self) -> News:
+    def exited(self) -> News | None:
         """COLO has ended; the guest may run on by itself."""
+        if self.phase is Phase.EXITED:
+            return None
         self._is_over = True
         return self._end(Phase.EXITED)
 

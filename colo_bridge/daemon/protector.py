@@ -101,10 +101,10 @@ class Protector:
         self.comparison.serve(paths)
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
+        self._let(self._traffic)
 
     def read(self) -> None:
         """Carry packets from now on."""
-        self._let(self._traffic)
         self._readers.start()
 
     def begin(self) -> list[Work]:
@@ -173,6 +173,11 @@ class Protector:
 
     def checkpoint_made(self) -> None:
         self._perform(self.membership.checkpoint_done(time.monotonic()))
+
+    def checkpoint_failed(self) -> None:
+        # Nothing but this lets a guest go on that nobody waits for.
+        if self.membership.traffic is Traffic.PASS:
+            self.comparison.checkpoints.go_on_alone()
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)

@@ -225,6 +225,18 @@ def test_a_status_that_comes_after_the_guest_went_on_proves_nothing(play) -> Non
     play(scenario)
 
 
+def test_a_status_that_is_about_a_later_pause_proves_nothing(play) -> None:
+    async def scenario(rig: Rig) -> None:
+        # An operator's stop and cont, and a checkpoint behind it, before QEMU can answer.
+        rig.primary.event("STOP")
+        rig.primary.event("RESUME", at=time.time() + 1)
+        rig.primary.stop()
+        await rig.until_heard("primary stopped", "goes on", "spoiled", "primary stopped", "paused")
+        assert rig.outcomes == []
+
+    play(scenario)
+
+
 def test_an_event_without_a_time_proves_nothing(play) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.begin_checkpoint()

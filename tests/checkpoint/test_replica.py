@@ -64,6 +64,13 @@ def test_only_the_status_tells_why_it_stands_still(status, phase, news):
     assert replica.phase is phase
 
 
+def test_a_status_that_may_be_about_a_later_pause_proves_nothing():
+    replica = replica_in(Phase.STOPPED)
+    assert replica.status("colo", 10.0, stopped_again=True) is None
+    assert replica.phase is Phase.DOUBTFUL
+    assert replica.resumed(11.0) is News.SPOILED
+
+
 def test_a_status_that_came_late_matters_only_in_colo():
     replica = replica_in(Phase.RUNNING)
     replica.stopped()
@@ -142,7 +149,7 @@ def test_the_end_of_colo_and_of_the_connection_are_states(phase):
     assert replica.lost() is (None if phase is Phase.OFFLINE else News.LOST)
     assert replica.phase is Phase.OFFLINE
     replica = replica_in(phase)
-    assert replica.exited() is News.LOST
+    assert replica.exited() is (None if phase is Phase.EXITED else News.LOST)
     assert replica.phase is Phase.EXITED
 
 

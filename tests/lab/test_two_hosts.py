@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,21 @@ import pytest
 from colo_bridge import config
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import configuration, daemon, process, workload
-from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, LINK_ADDRESSES, Role
+from colo_bridge.lab.layout import (
+    CLIENT_ADDRESS,
+    CLIENT_MAC,
+    GUEST_ADDRESS,
+    GUEST_DEVICE,
+    GUEST_IPV6_ADDRESS,
+    LINK_ADDRESSES,
+    LINK_PORT,
+    Role,
+)
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.shape import Host, Shape
-from tests.lab.helpers import colo, devices, inside, lab, wait_until
+from tests.lab.helpers import colo, devices, inside, lab, on_host, wait_until
+from tests.lab.test_bad_input import NOT_IP, TAGGED, Capture, send
 from tests.lab.transfers import LENGTH, Transfers, busy_client, client_is_quiet, no_divergence, report_of
 
 FIRST, SECOND = Shape.TWO_HOSTS.hosts
@@ -126,6 +136,15 @@ class TestTransfers(Transfers):
             arguments = [operation, "--host", GUEST_IPV6_ADDRESS, "--bytes", str(LENGTH), "--verify"]
             assert workload.client(arguments)["correct"]
 
+    def test_the_secondary_finds_a_neighbour_that_the_primary_does_not_ask_for(self) -> None:
+        assert workload.client(["turns", "--count", "10"])["correct"]
+        before = daemon.status(SECOND)["counters"]["rewriter_neighbours_answered"]
+        probe = ["lladdr", CLIENT_MAC, "nud", "probe"]
+        inside(Role.SECONDARY, "ip", "neighbour", "replace", CLIENT_ADDRESS, "dev", GUEST_DEVICE, *probe)
+        show = ["ip", "neighbour", "show", CLIENT_ADDRESS]
+        wait_until(lambda: "REACHABLE" in inside(Role.SECONDARY, *show), 5, "its daemon has answered")
+        assert daemon.status(SECOND)["counters"]["rewriter_neighbours_answered"] > before
+
     def test_both_daemons_say_how_they_are(self) -> None:
         for host, state, status in ((FIRST, "protected", 0), (SECOND, "standby", 0)):
             done = colo("status", str(host.config_file))
@@ -170,6 +189,27 @@ class TestDeadDaemon:
             before = daemon.status()["counters"]["secondary_bytes"]
             assert workload.client(["get", "--bytes", str(LENGTH), "--verify"])["correct"]
             assert daemon.status()["counters"]["secondary_bytes"] > before + LENGTH
+
+
+def test_nothing_of_the_secondary_leaves_before_a_failover_and_all_after_it() -> None:
+    with _two_hosts(), closing(Capture()) as client:
+        for harm in (None, _cut_link, lambda: process.kill(_daemon(SECOND))):
+            if harm:
+                harm()
+            send(Role.SECONDARY, *NOT_IP.values(), *TAGGED.values())
+            assert list(client.frames(0.3)) == []
+        daemon.start(SECOND)
+        wait_until(lambda: daemon.state_of(SECOND) == "alone", 10, "the new daemon misses the primary")
+        send(Role.SECONDARY, *NOT_IP.values())
+        assert list(client.frames(0.3)) == []
+        told = colo("failover", "--fenced", "--accept-loss", str(SECOND.config_file))
+        assert told.returncode == 0, told.stderr
+        send(Role.SECONDARY, *NOT_IP.values())
+        assert set(NOT_IP.values()) <= set(client.frames(1.0))
+
+
+def _cut_link() -> None:
+    on_host("ip", "link", "set", LINK_PORT, "down", host=FIRST.role)
 
 
 @contextmanager

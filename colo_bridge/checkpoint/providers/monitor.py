@@ -46,11 +46,25 @@ class _Events(EventListener):
     def __init__(self) -> None:
         super().__init__()
         self.queue: asyncio.Queue[Message | _Fence] = asyncio.Queue()
+        self._stops = 0
 
     def accept(self, event: Message) -> bool:
         if event["event"] in ("STOP", "RESUME", "COLO_EXIT"):
             self.queue.put_nowait(event)
+            self._stops += event["event"] == "STOP"
         return False
+
+    async def following(self) -> Message | _Fence:
+        """What is to be looked at next."""
+        event = await self.queue.get()
+        if not isinstance(event, _Fence):
+            self._stops -= event["event"] == "STOP"
+        return event
+
+    @property
+    def stopped_again(self) -> bool:
+        """Whether a stop has not been looked at yet."""
+        return self._stops > 0
 
 
 class Monitor:
@@ -162,7 +176,7 @@ class Monitor:
 
     async def _handle_all(self, events: _Events) -> None:
         while True:
-            event = await events.queue.get()
+            event = await events.following()
             if isinstance(event, _Fence):
                 await self._pass(event, events)
             else:
@@ -184,7 +198,8 @@ class Monitor:
                 self._tell(news)
                 # Only now everything that was sent before has been read.
                 read_up_to = time.time()
-                self._tell(replica.status(await self._status(), read_up_to))
+                status = await self._status()
+                self._tell(replica.status(status, read_up_to, self._events.stopped_again))
             case "RESUME":
                 self._tell(replica.resumed(_seconds(event)))
                 self._tell(replica.migration(await self._migration()))

@@ -1,0 +1,543 @@
+"""Both daemons of a guest on two hosts, from the greeting to a failover, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from colo_bridge.daemon.record import YIELDED, Record
+from colo_bridge.errors import KernelError, PeerError
+from colo_bridge.kernel.fault import Fault
+from tests.daemon import hosts as rig
+from tests.daemon.hosts import TO_GUEST, joined, named, play, settle, two_hosts
+from tests.packets import read_tcp, tcp
+
+pytestmark = pytest.mark.usefixtures("quickly")
+quickly = rig.quickly
+
+CHECKPOINT = '[checkpoint]\nretry_interval = 0.05\ncommand = ["true"]'
+SHORTLY = "secondary_timeout = 0.3"
+IN_MIDSTREAM = tcp(sport=81, seq=1, ack=1, payload=b"in mid-stream")
+
+
+# Protected.
+
+
+def test_they_greet_and_packets_leave_when_both_have_sent_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            (first,) = await hosts.held(named("first"))
+            hosts.tap.put(named("first"))
+            await hosts.released(first)
+            assert await hosts.client_sends(named("question")) == named("question")
+            assert (hosts.a.status["link"], hosts.b.status["link"]) == (
+                {"up": True, "peer": "host-b"},
+                {"up": True, "peer": "host-a"},
+            )
+            await hosts.until(lambda: hosts.a.status["secondary"])
+
+    play(scenario)
+
+
+def test_each_nic_has_its_own_stream(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, nics=2) as hosts:
+            ids = [ports.queue.put(named("same"))[0] for ports in hosts.a.ports]
+            hosts.b.ports[1].secondary.put(named("same"))
+            await hosts.until(lambda: hosts.a.ports[1].queue.accepted == ids[1:])
+            assert hosts.a.ports[0].queue.accepted == []
+
+    play(scenario)
+
+
+def test_the_secondary_has_numbers_of_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.connect()
+            await hosts.both_send(tcp(seq=1001, ack=101, payload=b"answer"), tcp(seq=5001, ack=101, payload=b"answer"))
+
+    play(scenario)
+
+
+def test_what_differs_waits_for_a_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            (ours,) = await hosts.held(named("ours"))
+            hosts.tap.put(named("theirs"))
+            await hosts.released(ours)
+            status = hosts.a.status
+            assert (status["divergences"]["datagram"], status["counters"]["released_by_checkpoint_packets"]) == (1, 1)
+            assert hosts.a.state == "protected"
+            await hosts.both_send(named("equal again"))
+
+    play(scenario)
+
+
+def test_a_checkpoint_by_a_command_leaves_what_was_sent_before_it_uncompared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            hosts.tap.put(named("early"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 1)
+            await hosts.a.ask("checkpoint")
+            await hosts.until(lambda: hosts.a.counter("secondary_packets_now") == 0)
+            await hosts.held(named("early"))
+
+    play(scenario)
+
+
+def test_a_secondary_of_a_primary_that_only_observes_is_no_standby(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_hosts(tmp_path, sections='[compare]\nmode = "observe"', link=SHORTLY) as hosts:
+            await hosts.a.start()
+            await hosts.b.start()
+            await hosts.a.enters("observing")
+            (packet,) = hosts.queue.put(named("observed"))
+            await hosts.released(packet)
+            await settle()
+            assert hosts.b.state == "unsynchronised"
+
+    play(scenario)
+
+
+# Losing the secondary.
+
+
+def test_a_link_that_is_cut_for_a_moment_loses_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.connect()
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            answer = tcp(seq=1001, ack=101, payload=b"answer")
+            (packet,) = await hosts.held(answer)
+            hosts.cable.mend()
+            await hosts.protected()
+            assert hosts.queue.accepted == [1]
+            hosts.tap.put(tcp(seq=5001, ack=101, payload=b"answer"))
+            await hosts.released(packet)
+            assert hosts.a.status["unsynchronised_connections"] == 0
+            assert hosts.a.counter("secondary_losses") == hosts.b.counter("primary_losses") == 1
+
+    play(scenario)
+
+
+def test_what_finds_no_link_is_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            hosts.a.ports[0].mirror.put(named("a question"))
+            hosts.tap.put(named("an answer"))
+            for host in (hosts.a, hosts.b):
+                await hosts.until(lambda host=host: host.counter("link_unlinked_packets") == 1)
+
+    play(scenario)
+
+
+def test_a_link_that_stays_cut_makes_the_primary_solo(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link=SHORTLY) as hosts:
+            held = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("solo")
+            await hosts.released(*held)
+            (alone,) = hosts.queue.put(named("alone"))
+            await hosts.released(alone)
+            counters = hosts.a.status["counters"]
+            assert (counters["passed_packets"], counters["released_uncompared_packets"], counters["solo"]) == (1, 1, 1)
+
+    play(scenario)
+
+
+def test_or_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link=SHORTLY, link_a='on_secondary_lost = "closed"') as hosts:
+            await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("closed")
+            (refused,) = hosts.queue.put(named("refused"))
+            await hosts.until(lambda: refused in hosts.queue.dropped)
+            assert (hosts.queue.accepted, hosts.a.counter("blocked_packets")) == ([], 1)
+            assert hosts.a.daemon.stays_closed
+            hosts.cable.mend()
+            await hosts.protected()
+            hosts.tap.put(named("held"))
+            await hosts.released(1)
+
+    play(scenario)
+
+
+def test_a_primary_to_which_no_secondary_comes_holds_and_then_goes_on_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_hosts(tmp_path, link=SHORTLY) as hosts:
+            await hosts.a.start()
+            assert hosts.a.state == "waiting"
+            (packet,) = await hosts.held(named("held"))
+            await hosts.a.enters("solo")
+            await hosts.released(packet)
+
+    play(scenario)
+
+
+def test_a_secondary_that_comes_back_to_a_primary_alone_waits_for_protect(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link=SHORTLY, sections=CHECKPOINT) as hosts:
+            await hosts.connect()
+            hosts.cable.cut()
+            await hosts.a.enters("solo")
+            hosts.cable.mend()
+            await hosts.b.enters("unsynchronised")
+            hosts.tap.put(named("nobody asked"))
+            await hosts.until(lambda: hosts.a.counter("stale_packets") == 1)
+            assert hosts.a.state == "solo"
+            await hosts.a.ask("protect")
+            await hosts.protected()
+            (old,) = hosts.queue.put(tcp(seq=1001, ack=101, payload=b"of an old connection"))
+            await hosts.released(old)
+            assert hosts.a.status["unsynchronised_connections"] == 1
+            await hosts.both_send(named("new"))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("verb", ["protect", "resume"])
+@pytest.mark.parametrize("sections", [CHECKPOINT, ""], ids=["command", "no provider"])
+def test_a_primary_that_an_operator_set_solo_compares_again(tmp_path: Path, verb: str, sections: str) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=sections) as hosts:
+            assert (await hosts.a.ask("solo"))["state"] == "solo"
+            (alone,) = hosts.queue.put(named("alone"))
+            await hosts.released(alone)
+            await hosts.b.enters("unsynchronised")
+            await hosts.a.ask(verb)
+            await hosts.protected()
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+def test_resume_while_the_secondary_is_away_compares_once_it_is_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.a.ask("solo")
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            assert (await hosts.a.ask("resume"))["state"] == "waiting"
+            hosts.cable.mend()
+            await hosts.protected()
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+def test_after_solo_a_link_that_flaps_forgets_nothing(tmp_path: Path) -> None:
+    """The secondary is the one with which the comparison began anew."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.a.ask("solo")
+            await hosts.a.ask("protect")
+            await hosts.protected()
+            held = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            hosts.cable.mend()
+            await hosts.protected()
+            assert hosts.queue.accepted == []
+            hosts.tap.put(named("held"))
+            await hosts.released(*held)
+
+    play(scenario)
+
+
+def test_drain_lets_all_pass_after_a_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            (held,) = await hosts.held(named("held"))
+            assert (await hosts.a.ask("drain"))["state"] == "drained"
+            (after,) = hosts.queue.put(named("after"))
+            await hosts.released(held, after)
+            assert hosts.a.counter("checkpoints_done") == 1
+            assert not hosts.a.daemon.stays_closed
+
+    play(scenario)
+
+
+def test_the_secondary_knows_at_once_that_all_passes(tmp_path: Path) -> None:
+    """Though the link is cut as soon as the first packet has left."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.a.ask("solo")
+            await hosts.b.enters("unsynchronised")
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            with pytest.raises(PeerError, match="accept-loss"):
+                await hosts.b.ask("failover", fenced=True)
+
+    play(scenario)
+
+
+# Restarts.
+
+
+def test_a_secondary_that_was_restarted_compares_what_begins_then(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.connect()
+            held = await hosts.held(named("held"))
+            await hosts.b.stop()
+            await hosts.a.enters("lost")
+            assert held[0] not in hosts.queue.accepted
+            await hosts.b.start()
+            await hosts.protected()
+            (old,) = hosts.queue.put(tcp(seq=1001, ack=101, payload=b"of an old connection"))
+            await hosts.released(old, *held)
+            counters = hosts.a.status["counters"]
+            assert (counters["unsynchronised_packets"], counters["released_uncompared_packets"]) == (1, 1)
+            await hosts.both_send(named("new"))
+
+    play(scenario)
+
+
+def test_a_primary_that_was_restarted_is_protected_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.a.stop()
+            await hosts.b.enters("alone")
+            await hosts.a.start()
+            await hosts.protected()
+            await hosts.both_send(named("new"))
+
+    play(scenario)
+
+
+# Failover.
+
+
+def test_a_failover_goes_on_with_the_numbers_that_clients_know(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.connect()
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            hosts.tap.put(tcp(seq=5001, ack=101, payload=b"kept"))
+            await hosts.until(lambda: not hosts.tap.waiting)
+            assert (await hosts.fail_over())["state"] == "live"
+            await hosts.until(lambda: hosts.uplink.sent)
+            first = read_tcp(hosts.uplink.sent[0])
+            assert (first.seq, first.payload) == (1001, b"kept")
+            await hosts.until(lambda: len(hosts.uplink.sent) > 1)
+            announcement = hosts.uplink.sent[1]
+            assert (announcement[:6], announcement[12:14]) == (b"\xff" * 6, b"\x08\x06")
+            hosts.uplink.put(tcp(**TO_GUEST, seq=101, ack=1005))
+            await hosts.until(lambda: read_tcp(hosts.tap.sent[-1]).ack == 5005)
+            hosts.tap.put(tcp(seq=5005, ack=101, payload=b"live"))
+            await hosts.until(lambda: hosts.b.counter("live_packets") == 1)
+            assert [read_tcp(frame).seq for frame in hosts.uplink.sent if b"live" in frame] == [1005]
+            assert hosts.b.status["state"] == "live"
+
+    play(scenario)
+
+
+def test_a_primary_that_comes_back_yields_whatever_it_holds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            await hosts.fail_over()
+            hosts.cable.mend()
+            await hosts.a.enters("yielded")
+            refused = hosts.queue.put(named("refused"))
+            await hosts.until(lambda: hosts.queue.dropped == [1, *refused])
+            await settle()
+            assert hosts.queue.accepted == hosts.a.ports[0].forward.sent == []
+            assert hosts.a.counter("blocked_packets") == 2
+            assert hosts.a.daemon.stays_closed
+            with pytest.raises(PeerError, match="the other side is live, and connected"):
+                await hosts.a.ask("resume")
+
+    play(scenario)
+
+
+def test_a_live_side_that_was_restarted_is_live_and_makes_nothing_leave_the_primary(tmp_path: Path) -> None:
+    """Its first word is that it is live: until then it has not joined, and nothing is released because of it."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            held = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            await hosts.fail_over()
+            await hosts.b.stop()
+            hosts.cable.mend()
+            await hosts.b.start()
+            await hosts.b.enters("live")
+            await hosts.a.enters("yielded")
+            assert (hosts.queue.accepted, hosts.queue.dropped) == ([], held)
+
+    play(scenario)
+
+
+def test_a_primary_that_has_yielded_lets_nothing_out_after_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.fail_over()
+            await hosts.a.enters("yielded")
+            await hosts.a.stop()
+            hosts.cable.cut()
+            ids = hosts.queue.put(named("before it is there"), IN_MIDSTREAM)
+            await hosts.a.start()
+            assert hosts.a.state == "yielded"
+            await hosts.until(lambda: hosts.queue.dropped == ids)
+            await hosts.b.stop()
+            assert (await hosts.a.ask("resume"))["state"] == "waiting"
+            assert Record(hosts.a.config.run_dir, "web").read() == YIELDED
+
+    play(scenario)
+
+
+def test_a_live_guest_has_no_more_to_do_with_the_primary(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            await hosts.fail_over()
+            await hosts.a.enters("yielded")
+            count = len(hosts.tap.sent)
+            hosts.a.ports[0].mirror.put(named("for a guest that is gone"))
+            await hosts.until(lambda: hosts.b.counter("discarded_ingress") == 1)
+            assert len(hosts.tap.sent) == count
+
+    play(scenario)
+
+
+def test_a_failover_that_the_arbiter_refuses_is_answered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections='[arbiter]\ncommand = ["false"]') as hosts:
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            answer = await hosts.b.ask("failover")
+            assert (answer["state"], hosts.b.counter("arbiter_refused")) == ("alone", 1)
+            assert hosts.uplink is None
+
+    play(scenario)
+
+
+def test_a_secondary_asks_the_arbiter_by_itself(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        by_itself = 'on_primary_lost = "arbiter"\nprimary_timeout = 0.1'
+        async with joined(tmp_path, sections='[arbiter]\ncommand = ["true"]', link_b=by_itself) as hosts:
+            assert hosts.a.daemon.stays_closed
+            await hosts.a.stop()
+            await hosts.b.enters("live")
+
+    play(scenario)
+
+
+def test_a_live_guest_gets_its_way_to_the_network_as_soon_as_there_is_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            (ports,) = hosts.b.ports
+            ports.obstacle = KernelError("the bridge br0 is missing")
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            with pytest.raises(
+                PeerError, match="live, but not on the network yet: nic net0: the bridge br0 is missing"
+            ):
+                await hosts.b.ask("failover", fenced=True)
+            hosts.tap.put(named("kept meanwhile"))
+            await hosts.until(lambda: ports.times("go live") > 2)
+            ports.obstacle = None
+            await hosts.until(lambda: hosts.uplink is not None and hosts.uplink.sent)
+            assert hosts.uplink.sent[0] == named("kept meanwhile")
+            assert sum("not on the network" in record.message for record in caplog.records) == 1
+
+    play(scenario)
+
+
+def test_what_is_kept_while_nothing_is_heard_outlives_a_checkpoint_by_a_command(tmp_path: Path) -> None:
+    """It went on the link as well, but nobody can tell whether it arrived."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            hosts.b.far._suspicion = -1.0
+            await settle()
+            hosts.tap.put(named("kept"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 1)
+            await hosts.a.ask("checkpoint")
+            await hosts.until(lambda: hosts.a.counter("secondary_packets_now") == 0)
+            await hosts.fail_over()
+            await hosts.until(lambda: hosts.uplink.sent)
+            assert hosts.uplink.sent[0] == named("kept")
+
+    play(scenario)
+
+
+def test_a_secondary_that_waited_for_room_on_a_link_that_is_gone_is_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.b.daemon._readers._is_full = lambda _: True
+            hosts.tap.put(named("the last for which there was room"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 1)
+            hosts.tap.put(named("waits"))
+            await settle()
+            assert hosts.tap.waiting
+            hosts.b.daemon._readers._is_full = lambda _: False
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            hosts.cable.mend()
+            await hosts.protected()
+            await hosts.until(lambda: not hosts.tap.waiting)
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("which", ["primary", "secondary"])
+def test_a_tap_that_is_made_anew_is_read_again(tmp_path: Path, which: str) -> None:
+    """The loop has given it up; the guard found it missing and mended it."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            host, tap = (hosts.a, hosts.a.ports[0].mirror) if which == "primary" else (hosts.b, hosts.tap)
+            asyncio.get_running_loop().remove_reader(tap.fileno())
+            host.ports[0].faults.append(Fault("tap", "it is gone"))
+            await host.until(lambda: host.ports[0].times("mend"))
+            await hosts.client_sends(named("question"))
+            await hosts.both_send(named("answer"))
+
+    play(scenario)
+
+
+def test_a_frame_that_makes_no_sense_ends_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.tap.put(named("broken")[:20], b"\x00" * 5)
+            await hosts.until(lambda: hosts.b.counter("malformed_secondary") == 2)
+            before = hosts.b.counter("rewriter_malformed")
+            hosts.a.ports[0].mirror.put(named("broken")[:20])
+            await hosts.until(lambda: hosts.b.counter("rewriter_malformed") == before + 1)
+            await hosts.both_send(named("whole"))
+
+    play(scenario)
+
+
+def test_bytes_that_are_no_frame_end_the_session_and_the_next_one_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            stream = hosts.b.daemon._link._session.streams["net0"]
+            stream._socket.send(b"\xff" * 100)
+            await hosts.until(lambda: hosts.a.counter("link_connections") == 2)
+            await hosts.protected()
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+    assert "the link to host-b is down" in caplog.text

@@ -1,0 +1,147 @@
+"""Both daemons of a guest whose hypervisors make the checkpoints: what belongs to which state of the replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from colo_bridge.checkpoint.replica import News
+from tests.daemon import hosts as rig
+from tests.daemon.hosts import TO_GUEST, checkpoint, in_colo, named, play, settle, synchronised, tells
+from tests.packets import read_tcp, tcp
+
+pytestmark = pytest.mark.usefixtures("quickly")
+quickly = rig.quickly
+
+
+def test_until_the_first_checkpoint_everything_waits_for_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as hosts:
+            held = await hosts.held(named("held"), tcp(seq=7, ack=1, payload=b"in mid-stream"))
+            hosts.tap.put(named("held"))
+            await hosts.until(lambda: hosts.a.counter("stale_packets") == 1)
+            assert (hosts.a.state, hosts.b.state) == ("unsynchronised", "unsynchronised")
+            assert hosts.a.status["checkpoint"]["reasons"] == {"link": 1}
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.released(*held)
+            await hosts.protected()
+            await hosts.both_send(tcp(seq=20, ack=1, payload=b"goes on"))
+
+    play(scenario)
+
+
+def test_after_a_checkpoint_the_numbers_are_the_primarys(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            await hosts.connect()
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.until(lambda: hosts.b.far.epoch.delivers["net0"])
+            assert read_tcp(await hosts.client_sends(tcp(**TO_GUEST, seq=101, ack=1001, payload=b"?"))).ack == 1001
+            await hosts.both_send(tcp(seq=1001, ack=102, payload=b"!"))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("news", [News.SPOILED, News.GOES_ON, News.LOST])
+def test_a_secondary_that_loses_count_is_no_standby_until_the_next_checkpoint(tmp_path: Path, news: News) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            (held,) = await hosts.held(named("held"))
+            tells(hosts.b, news)
+            assert hosts.b.state != "standby"
+            hosts.tap.put(named("held"))
+            await hosts.until(lambda: hosts.b.counter("discarded_egress") == 1)
+            await hosts.a.enters("unsynchronised")
+            assert held not in hosts.queue.accepted
+            if news is News.LOST:
+                tells(hosts.b, News.JOINED)
+            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.protected()
+            assert held in hosts.queue.accepted
+
+    play(scenario)
+
+
+def test_a_link_that_is_cut_needs_another_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            (held,) = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            hosts.cable.mend()
+            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+            assert (hosts.a.state, held in hosts.queue.accepted) == ("unsynchronised", False)
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.protected()
+            assert held in hosts.queue.accepted
+
+    play(scenario)
+
+
+def test_what_was_kept_does_not_outlive_the_state_that_sent_it(tmp_path: Path) -> None:
+    """The link is cut, but not what the hypervisors have between them."""
+
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            hosts.tap.put(named("of a state that is gone"))
+            await hosts.until(lambda: not hosts.tap.waiting)
+            checkpoint(hosts.b)
+            hosts.tap.put(named("of the state that goes live"))
+            await hosts.until(lambda: not hosts.tap.waiting)
+            await hosts.fail_over()
+            await hosts.until(lambda: hosts.uplink.sent)
+            assert hosts.uplink.sent[0] == named("of the state that goes live")
+            assert named("of a state that is gone") not in hosts.uplink.sent
+
+    play(scenario)
+
+
+def test_solo_ends_with_protect_and_a_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            await hosts.a.ask("solo")
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await settle()
+            assert hosts.a.state == "solo"
+            await hosts.a.ask("protect")
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.protected()
+
+    play(scenario)
+
+
+def test_a_checkpoint_lets_nothing_out_of_a_primary_that_has_yielded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            await hosts.held(named("held"))
+            await hosts.fail_over()
+            await hosts.a.enters("yielded")
+            checkpoint(hosts.a)
+            hosts.queue.put(named("later"))
+            await hosts.until(lambda: hosts.queue.dropped == [1, 2])
+            assert hosts.queue.accepted == []
+
+    play(scenario)
+
+
+def test_a_live_guest_is_not_stopped_by_what_its_hypervisor_says(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            tells(hosts.b, News.STOPPED)
+            await hosts.fail_over()
+            tells(hosts.b, News.LOST, News.STOPPED)
+            hosts.tap.put(named("live"))
+            await hosts.until(lambda: named("live") in hosts.uplink.sent)
+
+    play(scenario)
