@@ -14,6 +14,7 @@ from typing import Protocol
 
 from colo_bridge.checkpoint.epochs import (
     Action,
+    Alignment,
     Begun,
     Fence,
     Forget,
@@ -75,7 +76,7 @@ class FarSecondary:
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._newcomer: Hello | None = None
-        self._has_joined = False
+        self.has_joined = False
         self._peer_instance = ""
         self._rests = False
         self.is_live = False
@@ -106,7 +107,7 @@ class FarSecondary:
         if not self._rests:
             return
         self._rests = False
-        if self._has_joined and not self._synchronises:
+        if self.has_joined and not self._synchronises:
             peer = self.link.peer
             self._peer_instance = peer.instance if peer is not None else ""
             self._perform(self.epoch.link_up(same_peer=False))
@@ -123,7 +124,7 @@ class FarSecondary:
         same = peer.instance == self._peer_instance
         self._peer_instance = peer.instance
         self._told.secondary_joined()
-        self._has_joined = True
+        self.has_joined = True
         if self._synchronises or not self._rests:
             self._perform(self.epoch.link_up(same))
 
@@ -135,7 +136,7 @@ class FarSecondary:
 
     def _part(self) -> None:
         self._newcomer = None
-        self._has_joined = self.is_live = False
+        self.has_joined = self.is_live = False
         self._perform(self.epoch.link_down())
 
     def link_down(self, closed: Closed) -> None:
@@ -225,6 +226,9 @@ class FarSecondary:
         self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))
 
     def _renew(self, synchronised: bool, nic: str | None) -> None:
+        if synchronised and self.epoch.alignment is Alignment.ALIGNED:
+            # Also where it had begun before, and everything was let pass since.
+            self._told.comparing()
         for name, path in self._paths.items():
             if nic in (None, name):
                 path.checkpoint_done(synchronised)

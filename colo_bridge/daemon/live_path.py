@@ -44,9 +44,9 @@ class WayOut:
     def connect(self, uplink: Tap, leaves: bool) -> None:
         """What was kept leaves first, if it may."""
         self.uplink = uplink
-        for frame in self._kept if leaves else ():
-            uplink.send(frame)
-        self._kept.clear()
+        kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
+        for frame in kept if leaves else ():
+            self.send_rewritten(frame)
 
     def send(self, frame: bytes) -> None:
         """A frame of our own, its virtio-net header in front."""
@@ -55,6 +55,7 @@ class WayOut:
     def send_rewritten(self, frame: bytes | memoryview) -> None:
         # Fast path: there is one.
         if self.uplink is not None:
+            self.sent_packets += 1
             self.uplink.send(frame)
         else:
             self.lost_packets += len(self._kept) == MOST_KEPT
@@ -68,7 +69,6 @@ class WayOut:
         except MalformedPacket:
             self.malformed_packets += 1
             return
-        self.sent_packets += 1
         with memoryview(frame) as view:
             self.send_rewritten(view[:end])
         if rewriter.ready:
@@ -182,7 +182,7 @@ class LivePath(LinkedPath):
 
     def announce(self) -> None:
         """Tell the guest's link where the guest is now."""
-        if (uplink := self.way.uplink) is not None:
+        if self.way.uplink is not None:
             for hardware, address in self.rewriter.addresses():
                 for frame in announcements(hardware, address):
-                    uplink.send(bytes(VNET_HEADER_BYTES) + frame)
+                    self.way.send_rewritten(bytes(VNET_HEADER_BYTES) + frame)

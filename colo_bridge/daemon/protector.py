@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from colo_bridge.checkpoint.primary_epoch import LOST
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
@@ -73,6 +74,9 @@ class Protector:
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
         self._traffic = self.membership.traffic
+        self._hypervisor_answers: bool | None = None
+        self._guest_is_gone = False
+        self._moment = 0
         self._readers = PrimaryReaders(())
         self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         self._far = FarSecondary(
@@ -137,19 +141,39 @@ class Protector:
         return take_over
 
     def _tick(self) -> None:
+        self._look_after_guest()
         self._perform(self.membership.tick(time.monotonic()))
+
+    def _look_after_guest(self) -> None:
+        """A hypervisor that answered and does so no more has taken its guest with it: nothing can go on alone here."""
+        before, self._hypervisor_answers = self._hypervisor_answers, self.comparison.checkpoints.hypervisor_answers
+        if before is self._hypervisor_answers:
+            return
+        self._guest_is_gone = not self._hypervisor_answers and before is True
+        if self._guest_is_gone:
+            self._perform(self.membership.guest_lost("its QEMU does not answer any more", time.monotonic()))
+        else:
+            self._perform(self.membership.guest_found(time.monotonic()))
+        self._tell()
 
     def _tell(self) -> None:
         membership = self.membership
-        compared = membership.state is PrimaryState.PROTECTED and not self.comparison.observes and self._is_guarded()
-        alone = membership.traffic is Traffic.PASS
-        # Its own moment goes back to the secondary, which then knows until when it was heard.
-        moment = self._far.statistics.get("moment", 0)
-        self.link.send(Statistics({"synchronised": int(compared), "solo": int(alone), "moment": moment}))
+        synchronised = membership.is_synchronised and not self.comparison.observes and self._is_guarded()
+        if membership.state is PrimaryState.PROTECTED:
+            # The secondary's own moment goes back to it: until then at least nothing was held for lack of it.
+            self._moment = self._far.statistics.get("moment", 0)
+        says = {
+            "synchronised": int(synchronised),
+            "solo": int(membership.traffic is Traffic.PASS),
+            "moment": self._moment,
+            "guest": int(not self._guest_is_gone),
+        }
+        self.link.send(Statistics(says))
 
     # What the secondary does.
 
     def secondary_joined(self) -> None:
+        self._moment = 0
         self._perform(self.membership.secondary_joined(time.monotonic()))
 
     def secondary_lost(self, why: str) -> None:
@@ -161,7 +185,11 @@ class Protector:
             path.forget()
 
     def suspended(self, why: str) -> None:
-        self._perform(self.membership.suspended(why, time.monotonic()))
+        if why == LOST:
+            # What left before is what the secondary has: it may take over.
+            self.secondary_lost("the replicas are no longer in COLO")
+        else:
+            self._perform(self.membership.suspended(why, time.monotonic()))
 
     def comparing(self) -> None:
         self._perform(self.membership.comparing(time.monotonic()))
@@ -181,6 +209,8 @@ class Protector:
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
+        if news is News.JOINED and self._far.has_joined:
+            self.secondary_joined()
 
     # What follows from it.
 

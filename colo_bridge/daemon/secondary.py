@@ -74,6 +74,8 @@ class Secondary(Life[SecondaryNic]):
             arbiter=self._arbiter.exists,
         )
         self._membership = SecondaryMembership(policy, time.monotonic(), live=self._begins_live)
+        self._is_without_guest = False
+        """The primary, though it is connected."""
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
         self._paths: Sequence[SecondaryPath] = ()
         self._live_paths: Sequence[LivePath] = ()
@@ -161,6 +163,7 @@ class Secondary(Life[SecondaryNic]):
     # The primary.
 
     def primary_joined(self, peer: Hello) -> None:
+        self._is_without_guest = False
         self._perform(self._membership.primary_joined(peer.secondary_timeout, time.monotonic()))
         # The first word: this side is no service.
         self._tell()
@@ -168,16 +171,20 @@ class Secondary(Life[SecondaryNic]):
     def primary_lost(self, why: str) -> None:
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
-    def suspended(self) -> None:
-        self._perform(self._membership.synchronised(False, time.monotonic()))
-
     def primary_says(self, statistics: Mapping[str, int]) -> None:
         now = time.monotonic()
+        if not statistics.get("guest", 1):
+            self._perform(self._membership.primary_lost("its guest is gone", now))
+            self._is_without_guest = True
+            return
+        if self._is_without_guest and (peer := self._link.peer) is not None:
+            self.primary_joined(peer)
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
         self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
-        # Both have to say so: what one of them knows the other may not have heard yet.
-        synchronised = bool(statistics.get("synchronised")) and self._far.epoch.synchronised
-        self._perform(self._membership.synchronised(synchronised, now))
+        synchronised = bool(statistics.get("synchronised"))
+        # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
+        if self._far.epoch.synchronised or not synchronised:
+            self._perform(self._membership.synchronised(synchronised, now))
 
     # Going live.
 

@@ -35,7 +35,8 @@ BEATS = "heartbeat_interval = 0.05\nheartbeat_timeout = 10.0"
 def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Timers that nobody waits for, and signals that nothing ends with."""
     monkeypatch.setattr(guard, "_INTERVAL", 0.01)
-    monkeypatch.setattr(comparison, "TICK", 0.01)
+    for module in (comparison, protector):
+        monkeypatch.setattr(module, "TICK", 0.01)
     monkeypatch.setattr(comparison, "AGE", 0.02)
     monkeypatch.setattr(protector, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TELL", 0.02)
@@ -92,6 +93,10 @@ class Cable:
     def mend(self) -> None:
         self.whole = True
 
+    def forget(self) -> None:
+        """It was never laid."""
+        self._listener.close()
+
     async def close(self) -> None:
         self.cut()
         self._server.close()
@@ -147,7 +152,7 @@ class Host:
     @property
     def far(self) -> Any:
         """The other side, as this daemon sees it."""
-        return far_of(self.daemon)
+        return self.daemon._protector._far if self.config.role == "primary" else self.daemon._far
 
     @property
     def state(self) -> str:
@@ -180,10 +185,6 @@ class Host:
 
     async def enters(self, state: str) -> None:
         await self.until(lambda: self.state == state)
-
-
-def far_of(daemon: Any) -> Any:
-    return (daemon._protector if isinstance(daemon, Primary) else daemon)._far
 
 
 class Hosts:

@@ -29,7 +29,6 @@ class Rig:
         self.path.stopped()
 
     def kept(self) -> list[bytes]:
-        """Without their virtio-net headers."""
         return [frame[VNET_HEADER_BYTES:] for frame in self.path.take_kept()]
 
     def primary(self, *frames: bytes) -> list[bytes]:
@@ -85,6 +84,7 @@ def test_the_newest_frames_are_kept_and_the_others_counted(rig: Rig) -> None:
     assert len(rig.link.put_packets) == MOST_KEPT + 3
     assert rig.path.kept_overflow == 3
     assert rig.kept() == numbered(MOST_KEPT, first=3)
+    assert rig.kept() == []
 
 
 @pytest.mark.parametrize("out", [Out.LINK, Out.DISCARD])

@@ -14,7 +14,7 @@ import pytest
 from colo_bridge.link import pki
 from colo_bridge.link.protocol.messages import Role, Version
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import Hosts, far_of, joined, named, play, two_hosts
+from tests.daemon.hosts import Hosts, joined, named, play, two_hosts
 
 pytestmark = pytest.mark.usefixtures("quickly")
 quickly = rig.quickly
@@ -68,12 +68,12 @@ def nothing(_: Any) -> None:
 
 
 def is_a_primary(daemon: Any) -> None:
-    far_of(daemon).greeting = replace(far_of(daemon).greeting, role=Role.PRIMARY)
+    daemon._far.greeting = replace(daemon._far.greeting, role=Role.PRIMARY)
 
 
 def is_of_another_version(daemon: Any) -> None:
-    hello = far_of(daemon).hello
-    far_of(daemon).hello = lambda: replace(hello(), version=Version(2, 0))
+    hello = daemon._far.hello
+    daemon._far.hello = lambda: replace(hello(), version=Version(2, 0))
 
 
 OTHER = "[compare]\ntimeout = 9.0"
