@@ -35,7 +35,7 @@ _GIVE_BACK = """[ "$(readlink "$0")" != "$COLO_IDENTITY" ] || rm "$0\""""
 def make(options: Options, host: Host) -> str:
     """The text of a host's file, checked; raises OperatorError for a setting that the daemon would refuse."""
     document = _common(options, host)
-    if len(options.shape.hosts) > 1:
+    if options.shape.has_link:
         document |= _of_two(options, host)
     for setting in (*options.settings, *options.host_settings.get(host.role, ())):
         _apply(document, setting)

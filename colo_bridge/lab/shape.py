@@ -106,6 +106,11 @@ class Shape(StrEnum):
         return _HOSTS[self]
 
     @property
+    def has_link(self) -> bool:
+        """Whether two daemons talk to each other."""
+        return len(self.hosts) > 1
+
+    @property
     def bridges(self) -> tuple[tuple[Role, str], ...]:
         return _BRIDGES[self]
 
@@ -118,9 +123,6 @@ class Shape(StrEnum):
         """Every namespace."""
         ends = {end.role for cable in self.cables for end in cable}
         return tuple(role for role in Role if role in ends)
-
-    def host(self, role: Role) -> Host:
-        return next(host for host in self.hosts if host.role is role)
 
 
 _COMPARING = ("protected", "observing")
