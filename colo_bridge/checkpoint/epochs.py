@@ -73,7 +73,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The replicas are equal, and what they send is compared."""
+    """The replicas are equal, and what they send from now on is compared."""
 
 
 @dataclass(frozen=True, slots=True)

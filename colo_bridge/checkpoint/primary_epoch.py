@@ -5,23 +5,24 @@ With a provider that copies state; *can* means: the link is up, the hypervisor i
     alignment       event                                next      actions
     --------------  -----------------------------------  --------  -------------------------------------
     any             link up, joined, goes on, spoiled,   BEGUN     Suspended if it was Begun; SendBarrier
-                    requested: if it can now                       of a new era
+                    requested, failed: if it can now               of a new era
     any             the same, or lost: if it cannot      APART     Suspended if it was Begun; SendBarrier
                                                                    of a new era, if it was ALIGNED
     BEGUN           the era's barrier, on all streams    FENCING   Fence
     BEGUN, FENCING  stopped                              APART     -
     FENCING         fenced                               ALIGNED   Wanted
-    ALIGNED         resumed                              ALIGNED   Renew, SendBarrier of the next number
+    ALIGNED         resumed                              ALIGNED   Begun if it was not, Renew, SendBarrier of the
+                                                                   next number
     any other       resumed                              BEGUN     Renew, SendBarrier of a new era
     any             link down                            APART     -
     but APART       a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
-A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint.  `Begun`
-follows when all streams are accepted.
+A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint: what the
+primary sends after that the secondary will send as well.
 
 With a provider that copies nothing there is one guest's life and no pause: a barrier goes out at link up and when a
 checkpoint is done, the secondary answers it once it has sent all that was before, and a stream is accepted from its
-first answer on.  What was held leaves with the answer.
+first answer on.  What was held leaves with the answer.  `Begun` follows when all streams are accepted.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ from colo_bridge.checkpoint.epochs import (
 )
 from colo_bridge.checkpoint.replica import News
 
-LINK, START, SPOILED, CONTINUED, LOST, SECONDARY = "link", "start", "spoiled", "continued", "lost", "secondary"
+LINK, START, SPOILED, CONTINUED, LOST, FAILED, SECONDARY = (
+    *("link", "start", "spoiled", "continued", "lost", "failed", "secondary"),
+)
 """Why a checkpoint is wanted: the link has come up, the replicas are in COLO, a checkpoint cannot be used, the primary
-has gone on without one, its hypervisor was out of reach or not in COLO, the secondary asks for one."""
+has gone on without one, its hypervisor was out of reach or not in COLO, a checkpoint came to nothing, the secondary
+asks for one."""
 
 
 class PrimaryEpoch:
@@ -104,7 +108,12 @@ class PrimaryEpoch:
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
             return self._align(SECONDARY)
-        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else self._judge())]
+        self._judge()
+        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else [])]
+
+    def failed(self, why: str) -> list[Action]:
+        """A checkpoint that was asked for did not begin, or does not end: the secondary may not be there any more."""
+        return self._align(FAILED, why) if self._synchronises else []
 
     def requested(self, reason: str) -> list[Action]:
         """The secondary has lost count."""
@@ -147,7 +156,8 @@ class PrimaryEpoch:
         if self.alignment is not Alignment.ALIGNED:
             return [Renew(True), *self._align(self._reason)]
         self.epoch += 1
-        return [Renew(True), SendBarrier(self.epoch), *self._judge(), *self._let_go()]
+        self._judge()
+        return [*self._begin(), Renew(True), SendBarrier(self.epoch), *self._let_go()]
 
     # A command, or nobody.
 
@@ -161,7 +171,8 @@ class PrimaryEpoch:
         if nic in self._to_renew and self._reached[nic] == self.epoch:
             self._to_renew.remove(nic)
             renewed = [Renew(False, nic)]
-        return [*renewed, *self._judge()]
+        self._judge()
+        return [*renewed, *(self._begin() if self.comparing else [])]
 
     # Eras.
 
@@ -204,21 +215,21 @@ class PrimaryEpoch:
 
     def _pause(self, nic: str) -> list[Action]:
         self._paused[nic] = None
-        return [PauseStream(nic), *self._judge()]
+        return [PauseStream(nic)]
 
     def _let_go(self) -> list[Action]:
         waiting, self._paused = self._paused, {}
         return [ResumeStream(nic) for nic in waiting]
 
-    def _judge(self) -> list[Action]:
+    def _judge(self) -> None:
         """Look again at which streams are accepted."""
         for nic, reached in self._reached.items():
             self.accepts[nic] = self._in_force(reached)
         self.comparing = all(self.accepts.values())
-        if not self.comparing or self._has_begun:
-            return []
-        self._has_begun = True
-        return [Begun()]
+
+    def _begin(self) -> list[Action]:
+        had_begun, self._has_begun = self._has_begun, True
+        return [] if had_begun else [Begun()]
 
     def _in_force(self, reached: int) -> bool:
         if not self._synchronises:

@@ -18,6 +18,11 @@ from colo_bridge.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
+_FAILURES = {
+    Outcome.FAILED: "failed",
+    Outcome.TIMED_OUT: "has not begun in time",
+    Outcome.NOT_RESUMED: "does not end",
+}
 OPERATOR = "operator"
 """The reason of a checkpoint that was asked for on the control socket."""
 
@@ -33,6 +38,9 @@ class Replicas(Protocol):
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """What is held may leave; `synchronised`: the secondary's state is the primary's."""
+
+    def checkpoint_failed(self, why: str) -> None:
+        """One that was asked for did not begin, or does not end; it is tried again."""
 
     def goes_on(self) -> None:
         """Whoever stood still runs again."""
@@ -138,6 +146,8 @@ class Checkpoints:
     def _ended(self, outcome: Outcome) -> None:
         if outcome is not Outcome.DONE:
             log.error("checkpoint %s; next try in %g s", outcome.value, self._config.retry_interval)
+            if self._replicas is not None:
+                self._replicas.checkpoint_failed(f"a checkpoint {_FAILURES[outcome]}")
             return
         log.info("checkpoint %d done", self.epoch)
         if self._replicas is not None:

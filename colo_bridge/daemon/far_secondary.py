@@ -14,7 +14,6 @@ from typing import Protocol
 
 from colo_bridge.checkpoint.epochs import (
     Action,
-    Alignment,
     Begun,
     Fence,
     Forget,
@@ -57,6 +56,9 @@ class Told(Protocol):
     def checkpoint_wanted(self, reason: str) -> None: ...
 
     def checkpoint_made(self) -> None: ...
+
+    def checkpoint_failed(self) -> None:
+        """It is tried again; meanwhile the guest may stand still for it."""
 
 
 class FarSecondary:
@@ -187,6 +189,10 @@ class FarSecondary:
             self._perform(self.epoch.done())
         self._told.checkpoint_made()
 
+    def checkpoint_failed(self, why: str) -> None:
+        self._perform(self.epoch.failed(why))
+        self._told.checkpoint_failed()
+
     def goes_on(self) -> None:
         self._readers.start()
 
@@ -219,9 +225,6 @@ class FarSecondary:
         self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))
 
     def _renew(self, synchronised: bool, nic: str | None) -> None:
-        if synchronised and self.epoch.alignment is Alignment.ALIGNED:
-            # What the primary sends from now on the secondary will send as well.
-            self._told.comparing()
         for name, path in self._paths.items():
             if nic in (None, name):
                 path.checkpoint_done(synchronised)

@@ -180,6 +180,11 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
     def checkpoint_made(self) -> None:
         self._perform(self._membership.checkpoint_done(time.monotonic()))
 
+    def checkpoint_failed(self) -> None:
+        # Nothing but this lets a guest go on that nobody waits for.
+        if self._membership.traffic is Traffic.PASS:
+            self._checkpoints.go_on_alone()
+
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
 

@@ -50,6 +50,9 @@ class Readers:
         for _, path in self._nics:
             path.checkpoint_done(synchronised)
 
+    def checkpoint_failed(self, why: str) -> None:
+        """What is held waits for the next one."""
+
     def goes_on(self) -> None:
         self.start()
 

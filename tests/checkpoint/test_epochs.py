@@ -53,9 +53,9 @@ def aligned_primary() -> PrimaryEpoch:
 
 def comparing_primary() -> PrimaryEpoch:
     machine = aligned_primary()
-    assert told(machine, News.STOPPED, News.PAUSED, News.RESUMED) == [Renew(True), SendBarrier(ERA + 1)]
+    assert told(machine, News.STOPPED, News.PAUSED, News.RESUMED) == [Begun(), Renew(True), SendBarrier(ERA + 1)]
     assert machine.accepts == NEVER
-    assert barriers(machine, ERA + 1) == [Begun()]
+    assert barriers(machine, ERA + 1) == []
     assert (machine.accepts, machine.comparing) == (ALWAYS, True)
     return machine
 
@@ -147,7 +147,12 @@ def test_a_secondary_that_is_a_checkpoint_ahead_before_the_fence_is_reached_wait
     assert barriers(machine, ERA) == [Fence(ERA)]
     assert machine.barrier("net1", ERA + 1) == [PauseStream("net1")]
     assert machine.fenced(ERA) == [Wanted("link")]
-    assert told(machine, News.STOPPED, News.RESUMED) == [Renew(True), SendBarrier(ERA + 1), ResumeStream("net1")]
+    assert told(machine, News.STOPPED, News.RESUMED) == [
+        Begun(),
+        Renew(True),
+        SendBarrier(ERA + 1),
+        ResumeStream("net1"),
+    ]
     assert machine.accepts == {"net0": False, "net1": True}
 
 
@@ -187,6 +192,21 @@ def test_a_secondary_that_has_lost_count_in_a_checkpoint_gets_its_era_behind_it(
     assert machine.requested("its own words") == [Suspended("its own words"), SendBarrier(2 * ERA)]
     assert machine.alignment is Alignment.APART
     assert told(machine, News.RESUMED) == [Renew(True), SendBarrier(3 * ERA)]
+
+
+def test_a_checkpoint_without_the_secondarys_barrier_is_suspended_as_well():
+    machine = aligned_primary()
+    assert told(machine, News.STOPPED, News.RESUMED)[0] == Begun()
+    assert machine.requested("spoiled there") == [Suspended("spoiled there"), SendBarrier(2 * ERA)]
+
+
+def test_a_checkpoint_that_does_not_end_suspends_the_comparison_until_the_next_one_that_does():
+    machine = comparing_primary()
+    told(machine, News.STOPPED, News.PAUSED)
+    assert machine.failed("not resumed") == [Suspended("not resumed"), SendBarrier(2 * ERA)]
+    assert told(machine, News.RESUMED) == [Renew(True), SendBarrier(3 * ERA)]
+    barriers(machine, 3 * ERA)
+    assert machine.fenced(3 * ERA) == [Wanted("failed")]
 
 
 def test_a_secondary_that_counts_more_than_one_checkpoint_too_many_has_lost_count():

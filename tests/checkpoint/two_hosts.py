@@ -170,7 +170,7 @@ class Host:
     # The hypervisor's client.
 
     def connect(self) -> None:
-        if not self.qemu.client:
+        if self.monitor is None:
             self.qemu.client, self.qemu.asked = True, 0
             self.qemu.out.clear()
             self.inbox.clear()
@@ -677,8 +677,12 @@ TROUBLES, STEPS = 6, 1_500
 def live(seed: int) -> World:
     """A life in which trouble and quiet take turns; at the end of each quiet time everything must work again."""
     world = World(seed)
-    for _ in range(TROUBLES):
-        world.run(STEPS)
-        if not world.settle():
-            raise Violation("the replicas are not compared again")
+    try:
+        for _ in range(TROUBLES):
+            world.run(STEPS)
+            if not world.settle():
+                raise Violation("the replicas are not compared again")
+    except Violation as violation:
+        violation.add_note(f"seed {seed}, at {world.now}")
+        raise
     return world
