@@ -14,6 +14,7 @@ from typing import Protocol
 
 from colo_bridge.checkpoint.epochs import (
     Action,
+    Alignment,
     Begun,
     Fence,
     Forget,
@@ -225,6 +226,9 @@ class FarSecondary:
         self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))
 
     def _renew(self, synchronised: bool, nic: str | None) -> None:
+        if synchronised and self.epoch.alignment is Alignment.ALIGNED:
+            # What the primary sends from now on the secondary will send as well.
+            self._told.comparing()
         for name, path in self._paths.items():
             if nic in (None, name):
                 path.checkpoint_done(synchronised)
