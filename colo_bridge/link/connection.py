@@ -15,10 +15,22 @@ from colo_bridge.link.protocol.messages import Goodbye, encode
 from colo_bridge.link.tls import Credentials
 
 
+def prepare(connection: socket.socket) -> None:
+    """For packets, before it is connected; what a listener accepts inherits it.
+
+    The link is a cable that nobody else is on: with BBR's pacing, where the machine has that, it carries a quarter
+    less. Reno is in every kernel, and open to everybody unless the machine's administrator decided otherwise.
+    """
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+
+
 async def dial(address: Resolved, credentials: Credentials | None) -> socket.socket:
     """Raises OSError and PeerError."""
     connection = socket.socket(address.family, socket.SOCK_STREAM)
     try:
+        prepare(connection)
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, address.address)
     except BaseException:
@@ -30,7 +42,6 @@ async def dial(address: Resolved, credentials: Credentials | None) -> socket.soc
 async def secure(connection: socket.socket, credentials: Credentials | None, listens: bool) -> socket.socket:
     """Shake hands and look at the other's certificate; closes the connection if anything is wrong."""
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if credentials is None:
             return connection
         connection = secured = credentials.context.wrap_socket(

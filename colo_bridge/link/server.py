@@ -16,7 +16,7 @@ import time
 from colo_bridge.errors import ColoBridgeError, OperatorError, PeerError
 from colo_bridge.link import address
 from colo_bridge.link.address import Address
-from colo_bridge.link.connection import secure
+from colo_bridge.link.connection import prepare, secure
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
 from colo_bridge.link.protocol.conversation import CONTROL, Conversation
@@ -154,6 +154,7 @@ def _listen(listen: Address, secure: bool, insecure: bool) -> socket.socket:
     listener = socket.socket(resolved.family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        prepare(listener)
         listener.bind(resolved.address)
         listener.listen(_BACKLOG)
         listener.setblocking(False)

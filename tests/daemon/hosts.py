@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config, parse
 from colo_bridge.daemon import comparing, guard, link_of, primary, secondary
 from colo_bridge.daemon.client import ask
@@ -26,6 +27,7 @@ from tests.packets import read_tcp, tcp, udp
 
 SECONDS = 20
 TO_GUEST = {"source": "10.0.0.9", "destination": "10.0.0.2", "sport": 5000, "dport": 80}
+QMP = '[checkpoint]\nprovider = "qmp"\nqmp = "/nowhere/qmp"'
 BEATS = "heartbeat_interval = 0.05\nheartbeat_timeout = 10.0"
 
 
@@ -143,6 +145,11 @@ class Host:
             assert running.cancelled(), running
 
     @property
+    def far(self) -> Any:
+        """The other side, as this daemon sees it."""
+        return self.daemon._far
+
+    @property
     def state(self) -> str:
         return str(self.daemon.state)
 
@@ -243,6 +250,42 @@ class Hosts:
         answer = await self.b.ask("failover", fenced=True, accept_loss=True)
         await self.until(lambda: self.uplink is not None)
         return answer
+
+
+def tells(host: Host, *news: News) -> None:
+    """A hypervisor says these, as its provider hands them on."""
+    is_primary = host.config.role == "primary"
+    for each in news:
+        if is_primary and each is News.STOPPED:
+            host.far.stopped(True)
+        host.far.told(each)
+        if is_primary and each not in (News.STOPPED, News.PAUSED):
+            host.far.goes_on()
+
+
+def checkpoint(host: Host) -> None:
+    tells(host, News.STOPPED, News.PAUSED, News.RESUMED)
+
+
+@contextlib.asynccontextmanager
+async def in_colo(directory: Path, **options: Any) -> AsyncIterator[Hosts]:
+    """Both sides count alike, and no checkpoint is made yet."""
+    async with two_hosts(directory, sections=QMP, **options) as hosts:
+        for host in (hosts.a, hosts.b):
+            await host.start()
+            host.far._ask_hypervisor = lambda answered: answered()
+            tells(host, News.JOINED)
+        await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+        yield hosts
+
+
+@contextlib.asynccontextmanager
+async def synchronised(directory: Path, **options: Any) -> AsyncIterator[Hosts]:
+    async with in_colo(directory, **options) as hosts:
+        for host in (hosts.b, hosts.a):
+            checkpoint(host)
+        await hosts.protected()
+        yield hosts
 
 
 async def settle() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from colo_bridge.daemon.record import YIELDED, Record
 from colo_bridge.errors import KernelError, PeerError
+from colo_bridge.kernel.fault import Fault
 from tests.daemon import hosts as rig
 from tests.daemon.hosts import TO_GUEST, joined, named, play, settle, two_hosts
 from tests.packets import read_tcp, tcp
@@ -457,3 +459,85 @@ def test_a_live_guest_gets_its_way_to_the_network_as_soon_as_there_is_one(
             assert sum("not on the network" in record.message for record in caplog.records) == 1
 
     play(scenario)
+
+
+def test_what_is_kept_while_nothing_is_heard_outlives_a_checkpoint_by_a_command(tmp_path: Path) -> None:
+    """It went on the link as well, but nobody can tell whether it arrived."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            hosts.b.far._suspicion = -1.0
+            await settle()
+            hosts.tap.put(named("kept"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 1)
+            await hosts.a.ask("checkpoint")
+            await hosts.until(lambda: hosts.a.counter("secondary_packets_now") == 0)
+            await hosts.fail_over()
+            await hosts.until(lambda: hosts.uplink.sent)
+            assert hosts.uplink.sent[0] == named("kept")
+
+    play(scenario)
+
+
+def test_a_secondary_that_waited_for_room_on_a_link_that_is_gone_is_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.b.daemon._readers._is_full = lambda _: True
+            hosts.tap.put(named("the last for which there was room"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 1)
+            hosts.tap.put(named("waits"))
+            await settle()
+            assert hosts.tap.waiting
+            hosts.b.daemon._readers._is_full = lambda _: False
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            hosts.cable.mend()
+            await hosts.protected()
+            await hosts.until(lambda: not hosts.tap.waiting)
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("which", ["primary", "secondary"])
+def test_a_tap_that_is_made_anew_is_read_again(tmp_path: Path, which: str) -> None:
+    """The loop has given it up; the guard found it missing and mended it."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            host, tap = (hosts.a, hosts.a.ports[0].mirror) if which == "primary" else (hosts.b, hosts.tap)
+            asyncio.get_running_loop().remove_reader(tap.fileno())
+            host.ports[0].faults.append(Fault("tap", "it is gone"))
+            await host.until(lambda: host.ports[0].times("mend"))
+            await hosts.client_sends(named("question"))
+            await hosts.both_send(named("answer"))
+
+    play(scenario)
+
+
+def test_a_frame_that_makes_no_sense_ends_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.tap.put(named("broken")[:20], b"\x00" * 5)
+            await hosts.until(lambda: hosts.b.counter("malformed_secondary") == 2)
+            before = hosts.b.counter("rewriter_malformed")
+            hosts.a.ports[0].mirror.put(named("broken")[:20])
+            await hosts.until(lambda: hosts.b.counter("rewriter_malformed") == before + 1)
+            await hosts.both_send(named("whole"))
+
+    play(scenario)
+
+
+def test_bytes_that_are_no_frame_end_the_session_and_the_next_one_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            stream = hosts.b.daemon._link._session.streams["net0"]
+            stream._socket.send(b"\xff" * 100)
+            await hosts.until(lambda: hosts.a.counter("link_connections") == 2)
+            await hosts.protected()
+            await hosts.both_send(named("again"))
+
+    play(scenario)
+    assert "the link to host-b is down" in caplog.text

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from colo_bridge.lab import lifecycle, topology
+from colo_bridge.lab import lifecycle, records, topology
 from colo_bridge.lab.layout import RUN_DIR, Role
 from colo_bridge.lab.shape import Shape
 from colo_bridge.lab.topology import enter
@@ -30,9 +30,10 @@ def inside(role: Role, *command: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def on_host(*command: str, stdin: str | None = None, host: Role = Role.HOST) -> str:
-    """The same on a host with the namespace's own /sys, as the daemon runs."""
-    entered = ["ip", "netns", "exec", host.namespace, *command]
+def on_host(*command: str, stdin: str | None = None, host: Role | None = None) -> str:
+    """The same on a host, the one that compares if none is named, with the namespace's own /sys, as the daemon runs."""
+    place = host or records.comparing_host().role
+    entered = ["ip", "netns", "exec", place.namespace, *command]
     done = subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout

@@ -12,6 +12,7 @@ import pytest
 
 from colo_bridge.lab import daemon, workload
 from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS
+from colo_bridge.lab.shape import Shape
 from tests.lab.disturbance import busy_cores, lossy_mirror
 from tests.lab.helpers import lab
 
@@ -20,9 +21,9 @@ LOST_ONE_OF = 256
 TRANSFERS = [("get", GUEST_ADDRESS), ("put", GUEST_ADDRESS), ("get", GUEST_IPV6_ADDRESS), ("put", GUEST_IPV6_ADDRESS)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> Iterator[None]:
-    with lab():
+@pytest.fixture(scope="module", autouse=True, params=Shape)
+def _lab(request: pytest.FixtureRequest) -> Iterator[None]:
+    with lab(shape=request.param):
         workload.start_service()
         yield
 

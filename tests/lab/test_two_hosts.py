@@ -15,7 +15,16 @@ import pytest
 from colo_bridge import config
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import configuration, daemon, process, workload
-from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, LINK_ADDRESSES, LINK_PORT, Role
+from colo_bridge.lab.layout import (
+    CLIENT_ADDRESS,
+    CLIENT_MAC,
+    GUEST_ADDRESS,
+    GUEST_DEVICE,
+    GUEST_IPV6_ADDRESS,
+    LINK_ADDRESSES,
+    LINK_PORT,
+    Role,
+)
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.shape import Host, Shape
@@ -126,6 +135,15 @@ class TestTransfers(Transfers):
         with no_divergence():
             arguments = [operation, "--host", GUEST_IPV6_ADDRESS, "--bytes", str(LENGTH), "--verify"]
             assert workload.client(arguments)["correct"]
+
+    def test_the_secondary_finds_a_neighbour_that_the_primary_does_not_ask_for(self) -> None:
+        assert workload.client(["turns", "--count", "10"])["correct"]
+        before = daemon.status(SECOND)["counters"]["rewriter_neighbours_answered"]
+        probe = ["lladdr", CLIENT_MAC, "nud", "probe"]
+        inside(Role.SECONDARY, "ip", "neighbour", "replace", CLIENT_ADDRESS, "dev", GUEST_DEVICE, *probe)
+        show = ["ip", "neighbour", "show", CLIENT_ADDRESS]
+        wait_until(lambda: "REACHABLE" in inside(Role.SECONDARY, *show), 5, "its daemon has answered")
+        assert daemon.status(SECOND)["counters"]["rewriter_neighbours_answered"] > before
 
     def test_both_daemons_say_how_they_are(self) -> None:
         for host, state, status in ((FIRST, "protected", 0), (SECOND, "standby", 0)):

@@ -66,6 +66,15 @@ async def test_packets_arrive_in_order_and_unchanged_both_ways(caplog):
 
 
 @run
+async def test_neither_side_paces_or_delays_what_it_sends(caplog):
+    async with linked() as ends:
+        sockets = [end._session.streams["net0"]._socket for end in (ends.server, ends.client)]
+        for each in sockets:
+            assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
+            assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@run
 async def test_a_barrier_stands_between_the_packets_of_two_epochs_on_every_stream(caplog):
     async with linked() as ends:
         for nic in SETTINGS.nics:
