@@ -266,7 +266,6 @@ class Primary(Comparing[PrimaryNic, PrimaryPath]):
         membership, peer = self._membership, self._link.peer
         return {
             **super().status(),
-            "epoch": self._far.epoch.epoch,
             "reason": membership.reason,
             "since": time.monotonic() - membership.since,
             "link": {"up": self._link.up, "peer": peer.identity if peer is not None else ""},
