@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from colo_bridge.cli.arguments import positive_seconds
-from colo_bridge.lab.layout import Role
+from colo_bridge.lab.layout import Guests, Role
 from colo_bridge.lab.shape import Shape
 
 DESCRIPTION = """Two guests, a client and the hosts in network namespaces, with the real daemons between them.
@@ -70,6 +70,12 @@ def _add(
 def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "up", "make the lab, and leave it running until `lab down`")
     parser.add_argument("--native", action="store_true", help="the same links with nothing diverted, and no daemon")
+    parser.add_argument(
+        "--guests",
+        choices=[guests.value for guests in Guests],
+        default=Guests.NAMESPACES,
+        help="what the replicas are: namespaces, or virtual machines in QEMU's COLO (downloads 70 MB once)",
+    )
     _add_shape(parser, Shape.TWO_HOSTS)
     _add_daemon_options(parser)
 

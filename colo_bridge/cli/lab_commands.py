@@ -15,7 +15,7 @@ from pyroute2 import config as pyroute2_config
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import bench, demo, execute, failover, files, lifecycle, records
-from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, Mode, Role
+from colo_bridge.lab.layout import GUEST_ADDRESS, GUEST_IPV6_ADDRESS, Guests, Mode, Role
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.shape import Shape
 
@@ -78,14 +78,19 @@ def _options(arguments: argparse.Namespace) -> Options:
     own = {Role.HOST_A: tuple(arguments.settings_a), Role.HOST_B: tuple(arguments.settings_b)}
     if arguments.shape is Shape.ONE_HOST and (arguments.no_tls or arguments.arbiter or any(own.values())):
         raise OperatorError("this lab has one host", "--no-tls, --arbiter, --set-a and --set-b are for two")
+    mode = Mode.NATIVE if getattr(arguments, "native", False) else Mode.PROTECTED
+    guests = Guests(getattr(arguments, "guests", Guests.NAMESPACES))
+    if mode is Mode.NATIVE and guests is Guests.QEMU:
+        raise OperatorError("without its daemon there is no second virtual machine", "leave out --native")
     return Options(
-        Mode.NATIVE if getattr(arguments, "native", False) else Mode.PROTECTED,
+        mode,
         arguments.shape,
         arguments.backend,
         tuple(arguments.settings),
         own,
         tls=not arguments.no_tls,
         arbiter=arguments.arbiter,
+        guests=guests,
     )
 
 

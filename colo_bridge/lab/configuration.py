@@ -17,9 +17,12 @@ from colo_bridge.lab.layout import (
     CHECKPOINT_LOG,
     EVIDENCE_DIR,
     GUEST_NAME,
+    GUESTS,
     LINK_ADDRESSES,
     LINK_TCP_PORT,
     PKI_DIR,
+    Guests,
+    Role,
 )
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.shape import Host
@@ -55,17 +58,25 @@ def host_names(shape_hosts: Sequence[Host]) -> list[list[str]]:
 
 
 def _common(options: Options, host: Host) -> Document:
-    # The lab's guests have no state to copy: its checkpoint says at once that it is done.
-    checkpoint = ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]
     return {
         "role": host.daemon_role,
         "guest": GUEST_NAME,
         "run_dir": str(host.role.directory),
         "nic": [{"name": "net0", **host.nic}],
         "firewall": {"backend": options.backend, "ipv6": links.has_ipv6()},
-        "checkpoint": {"command": checkpoint},
+        "checkpoint": _checkpoint(options, host),
         "evidence": {"directory": str(EVIDENCE_DIR)},
     }
+
+
+def _checkpoint(options: Options, host: Host) -> Document:
+    """Who makes them: a command that says at once that it is done, where guests have no state to copy, or QEMU."""
+    if options.guests is Guests.NAMESPACES:
+        return {"command": ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]}
+    if len(options.shape.hosts) > 1:
+        return {"provider": "qmp", "qmp": str(Role(host.daemon_role).qmp_socket)}
+    sockets = {f"qmp_{guest}": str(guest.qmp_socket) for guest in GUESTS}
+    return {"provider": "qmp", **sockets}
 
 
 def _of_two(options: Options, host: Host) -> Document:

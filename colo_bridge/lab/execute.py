@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import records
-from colo_bridge.lab.layout import GUESTS, LOG_DIR, Role
+from colo_bridge.lab.layout import GUESTS, LOG_DIR, Guests, Role
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.topology import enter, environment
 
@@ -27,7 +27,10 @@ def where(word: str) -> tuple[Role, ...]:
 
     Raises OperatorError when no lab is up, or none that has this one.
     """
-    roles = records.require().shape.roles
+    lab = records.require()
+    roles = lab.shape.roles
+    if lab.guests is Guests.QEMU and (word == BOTH or word in GUESTS):
+        raise OperatorError("no command can be run in a virtual machine", "its console is in /run/cb-lab/primary")
     if word == BOTH:
         return GUESTS
     if word not in roles:

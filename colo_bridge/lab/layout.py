@@ -8,7 +8,7 @@ from pathlib import Path
 RUN_DIR = Path("/run/cb-lab")
 """State of a lab that is up; only root may read it."""
 MODE_FILE = RUN_DIR / "mode"
-"""Holds what was made, like `native one-host`; written last, so it says that `lab up` ended well."""
+"""Holds what was made, like `native one-host namespaces`; written last, so it says that `lab up` ended well."""
 CONFIG_FILE = RUN_DIR / "lab.toml"
 """Of the one daemon of a lab with one host; `shape` has the places of every shape."""
 DAEMON_LOG = RUN_DIR / "daemon.log"
@@ -22,6 +22,8 @@ CHECKPOINT_LOG = RUN_DIR / "checkpoints.log"
 ARBITER_FILE = RUN_DIR / "arbiter"
 """A symbolic link to the name of the host that may go on alone: who makes it first has won."""
 EVIDENCE_DIR = RUN_DIR / "evidence"
+MIGRATION_SOCKET = RUN_DIR / "migration"
+"""Carries the state of the primary's virtual machine to the secondary's."""
 NAMESPACE_DIR = Path("/run/netns")
 
 CLIENT_ADDRESS = "10.77.0.1"
@@ -78,8 +80,25 @@ class Role(StrEnum):
         """A directory of this role's own, for whatever runs there."""
         return RUN_DIR / self.value
 
+    @property
+    def qmp_socket(self) -> Path:
+        """Where a daemon finds the QEMU of this guest."""
+        return self.directory / "qmp"
+
+    @property
+    def operators_socket(self) -> Path:
+        """The same for anybody else: such a socket serves one client."""
+        return self.directory / "operator.qmp"
+
 
 GUESTS = (Role.PRIMARY, Role.SECONDARY)
+
+
+class Guests(StrEnum):
+    """What the two replicas are."""
+
+    NAMESPACES = "namespaces"
+    QEMU = "qemu"
 
 
 class Mode(StrEnum):

@@ -11,7 +11,8 @@ from typing import Any
 
 from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.lab import configuration, daemon, process, records, topology
-from colo_bridge.lab.layout import LOG_DIR, PKI_DIR, PROCESS_DIR, RUN_DIR, Mode, Role
+from colo_bridge.lab.guests import pair
+from colo_bridge.lab.layout import LOG_DIR, PKI_DIR, PROCESS_DIR, RUN_DIR, Guests, Mode, Role
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.records import Made
 from colo_bridge.lab.shape import HOST_ROLES, Host
@@ -101,26 +102,35 @@ def _claim() -> None:
 
 
 def _make(options: Options, texts: Sequence[tuple[Host, str]]) -> None:
-    for directory in (PROCESS_DIR, LOG_DIR, *(role.directory for role in options.shape.roles)):
+    shape, guests = options.shape, options.guests
+    for directory in (PROCESS_DIR, LOG_DIR, *(role.directory for role in shape.roles)):
         directory.mkdir()
     for host, text in texts:
         host.config_file.write_text(text, encoding="utf-8")
-    topology.build(options.shape)
+    topology.build(shape, guests)
     if options.mode is Mode.PROTECTED:
         _protect(options)
-    topology.wait_carrier(Role.PRIMARY)
+    if guests is Guests.NAMESPACES:
+        topology.wait_carrier(Role.PRIMARY)
     topology.wait_carrier(Role.CLIENT)
-    records.write(Made(options.mode, options.shape))
+    records.write(Made(options.mode, shape, guests))
 
 
 def _protect(options: Options) -> None:
     hosts = options.shape.hosts
     if options.tls and len(hosts) > 1:
         pki.init(PKI_DIR, configuration.host_names(hosts), datetime.now(UTC), _CERTIFICATES_DAYS)
+    if options.guests is Guests.QEMU:
+        pair.start(options.shape)
     started = [(host, daemon.start(host)) for host in hosts]
+    if options.guests is Guests.QEMU:
+        for _, process_id in started:
+            pair.put_first(process_id)
+        pair.enter_colo(options.shape)
     for host, process_id in started:
         daemon.wait_ready(host, process_id)
-    topology.wait_carrier(Role.SECONDARY)
+    if options.guests is Guests.NAMESPACES:
+        topology.wait_carrier(Role.SECONDARY)
 
 
 def _end_recorded() -> None:

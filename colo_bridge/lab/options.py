@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from colo_bridge.lab.layout import Mode, Role
+from colo_bridge.lab.layout import Guests, Mode, Role
 from colo_bridge.lab.shape import Shape
 
 
@@ -24,3 +24,5 @@ class Options:
     """On the link between two hosts."""
     arbiter: bool = False
     """Two hosts have one that lets either of them go on alone, and never both."""
+    guests: Guests = Guests.NAMESPACES
+    """Virtual machines are for a lab with daemons only."""

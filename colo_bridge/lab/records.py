@@ -9,7 +9,7 @@ from pathlib import Path
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.lab import process
-from colo_bridge.lab.layout import MODE_FILE, PROCESS_DIR, Mode, Role
+from colo_bridge.lab.layout import MODE_FILE, PROCESS_DIR, Guests, Mode, Role
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.shape import Host, Shape
 
@@ -20,6 +20,7 @@ class Made:
 
     mode: Mode
     shape: Shape
+    guests: Guests = Guests.NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Record:
 def made() -> Made | None:
     """The lab that is up; None when none is, or one was left half-made."""
     try:
-        mode, shape = MODE_FILE.read_text(encoding="ascii").split()
-        return Made(Mode(mode), Shape(shape))
+        mode, shape, guests = MODE_FILE.read_text(encoding="ascii").split()
+        return Made(Mode(mode), Shape(shape), Guests(guests))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -58,7 +59,7 @@ def comparing_host() -> Host:
 
 
 def write(lab: Made) -> None:
-    MODE_FILE.write_text(f"{lab.mode} {lab.shape}\n", encoding="ascii")
+    MODE_FILE.write_text(f"{lab.mode} {lab.shape} {lab.guests}\n", encoding="ascii")
 
 
 def keep(pid: int, role: Role, command: Sequence[str]) -> ProcessId:

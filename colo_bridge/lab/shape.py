@@ -36,6 +36,7 @@ from colo_bridge.lab.layout import (
     GUEST_DEVICE,
     GUEST_IPV6_ADDRESS,
     GUEST_MAC,
+    GUESTS,
     IPV6_PREFIX_LENGTH,
     LINK_ADDRESSES,
     LINK_PORT,
@@ -118,6 +119,11 @@ class Shape(StrEnum):
         """Every namespace."""
         ends = {end.role for cable in self.cables for end in cable}
         return tuple(role for role in Role if role in ends)
+
+    @property
+    def guest_ports(self) -> dict[Role, End]:
+        """The host's end of each guest's cable."""
+        return {there.role: here for here, there in self.cables if there.role in GUESTS}
 
     def host(self, role: Role) -> Host:
         return next(host for host in self.hosts if host.role is role)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from colo_bridge.errors import KernelError, OperatorError
 from colo_bridge.kernel import links
-from colo_bridge.lab.layout import GUEST_DEVICE, Role
+from colo_bridge.lab.layout import GUEST_DEVICE, GUESTS, Guests, Role
 from colo_bridge.lab.shape import Cable, End, Shape
 
 NO_DUPLICATE_DETECTION = 0x02
@@ -29,16 +30,16 @@ _NOTHING_OF_ITS_OWN = {
 """IPv6 with no address but those that are given; what it says to the link are the multicast reports for these."""
 
 
-def build(shape: Shape) -> None:
-    """Make everything; the secondary's guest port stays down, for the daemon to raise.
+def build(shape: Shape, guests: Guests) -> None:
+    """Make everything; the secondary's guest port reaches nobody: down, for the daemon to raise, or barred.
 
     Raises OperatorError without the privileges and KernelError for every other refusal.
     """
     try:
-        _build(shape)
+        _build(shape, guests)
     except PermissionError as error:
         raise OperatorError("the lab may not make network namespaces here", "run it as root") from error
-    except (NetlinkError, OSError) as error:
+    except (NetlinkError, OSError, subprocess.CalledProcessError) as error:
         raise KernelError(f"the kernel refused a part of the lab: {error}") from error
 
 
@@ -55,19 +56,23 @@ def existing() -> list[Role]:
     return [role for role in Role if role.namespace_file.exists()]
 
 
-def _build(shape: Shape) -> None:
-    for role in shape.roles:
+def _build(shape: Shape, guests: Guests) -> None:
+    roles = [role for role in shape.roles if guests is Guests.NAMESPACES or role not in GUESTS]
+    for role in roles:
         netns.create(role.namespace)
     with contextlib.ExitStack() as stack:
-        spaces = {role: stack.enter_context(NetNS(role.namespace)) for role in shape.roles}
+        spaces = {role: stack.enter_context(NetNS(role.namespace)) for role in roles}
         for space in spaces.values():
             space.link("set", index=_index(space, "lo"), state="up")
         for role, bridge in shape.bridges:
             _make_bridge(spaces[role], role, bridge)
         for cable in shape.cables:
-            _lay(spaces[cable[0].role], cable)
-            for end in cable:
-                _finish(spaces[end.role], end)
+            if cable[1].role in roles:
+                _lay(spaces[cable[0].role], cable)
+                for end in cable:
+                    _finish(spaces[end.role], end)
+            else:
+                _make_tap(spaces[cable[0].role], cable[0])
 
 
 def _make_bridge(space: NetNS, role: Role, name: str) -> None:
@@ -81,6 +86,17 @@ def _lay(space: NetNS, cable: Cable) -> None:
     here, there = cable
     far_end = {"ifname": there.device, "net_ns_fd": there.role.namespace, **_address(there)}
     space.link("add", ifname=here.device, kind="veth", peer=far_end, **_address(here))
+
+
+def _make_tap(space: NetNS, port: End) -> None:
+    """The guest port of a virtual machine; one on no bridge is barred, and up."""
+    if port.bridge:
+        subprocess.run(enter(port.role, ["ip", "tuntap", "add", "mode", "tap", "name", port.device]), check=True)
+        _finish(space, port)
+    else:
+        # Unlike nsenter, `ip netns exec` also shows the namespace's own /sys.
+        ours = [sys.executable, "-m", "colo_bridge", "port", "create", port.device]
+        subprocess.run(["ip", "netns", "exec", port.role.namespace, *ours], check=True)
 
 
 def _address(end: End) -> dict[str, str]:
