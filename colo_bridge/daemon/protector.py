@@ -105,10 +105,10 @@ class Protector:
         self.comparison.serve(paths)
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
+        self._let(self._traffic)
 
     def read(self) -> None:
         """Carry packets from now on."""
-        self._let(self._traffic)
         self._readers.start()
 
     def begin(self) -> list[Work]:
@@ -292,7 +292,6 @@ class Protector:
         peer = self.link.peer
         return {
             **self.comparison.status(),
-            "epoch": self._far.epoch.epoch,
             "reason": self.membership.reason,
             "since": time.monotonic() - self.membership.since,
             "link": {"up": self.link.up, "peer": peer.identity if peer is not None else ""},

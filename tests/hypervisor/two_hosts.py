@@ -98,7 +98,7 @@ def test_a_download_goes_on_when_the_primary_is_lost(tmp_path, phase) -> None:
         assert complaint == b""
         assert sha256(target.read_bytes()) == FILE
         assert json.loads(report)["num_connects"] == 1
-        assert len(rig.sent_by(B, since=lost)) > 100
+        assert len(rig.sent_by(B, since=lost)) > 10
 
 
 def test_what_the_secondary_sent_before_a_checkpoint_is_never_compared_after_it(tmp_path) -> None:
