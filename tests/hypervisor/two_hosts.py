@@ -16,7 +16,7 @@ import pytest
 
 from colo_bridge.lab import daemon
 from colo_bridge.lab.guests import pair
-from colo_bridge.lab.layout import GUEST_ADDRESS, LINK_ADDRESSES, Role
+from colo_bridge.lab.layout import GUEST_ADDRESS, LINK_ADDRESSES, LINK_TCP_PORT, Role
 from colo_bridge.lab.topology import enter
 from tests.hypervisor.guests import FILE, ask_for_a_checkpoint, get, kill, sha256
 from tests.hypervisor.relay import Phase
@@ -121,12 +121,15 @@ def slow_link() -> Iterator[None]:
     """What the secondary's daemon sends takes a while from now on, long enough for a checkpoint to overtake it."""
     text = B.config_file.read_text()
     peer = text.partition('peer = "')[2].partition('"')[0]
-    here = peer.replace(*LINK_ADDRESSES)
+    here = f"{LINK_ADDRESSES[1]}:{LINK_TCP_PORT + 1}"
     slow = subprocess.Popen(enter(B.role, [sys.executable, str(HERE / "slow_link.py"), here, peer, str(DELAY)]))
     try:
         kill_daemon(B)
         B.config_file.write_text(text.replace(f'peer = "{peer}"', f'peer = "{here}"'))
         pair.put_first(daemon.start(B))
+        wait_until(lambda: states() in (("protected", "standby"), ("solo", "unsynchronised")), SECONDS, "it is back")
+        if daemon.state_of(A) == "solo":
+            command("protect", A)
         wait_for_states("protected", "standby")
         yield
     finally:
