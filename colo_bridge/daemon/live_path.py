@@ -12,12 +12,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.daemon.linked_path import LinkedPath, Sender
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.primary_side import READS, Reporter
+from colo_bridge.daemon.secondary_path import MOST_KEPT
 from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.membership.actions import Traffic
@@ -28,40 +30,47 @@ from colo_bridge.wire.packet import MalformedPacket
 
 
 class WayOut:
-    """To the clients, in the numbers that they know."""
+    """To the clients, in the numbers that they know; the newest frames are kept for as long as there is no uplink."""
 
     def __init__(self, guest: Tap, rewriter: Rewriter) -> None:
         self.uplink: Tap | None = None
-        """None: there is no way yet, and what comes is lost and counted."""
-        self.sent_packets = self.lost_packets = self.malformed_packets = 0
+        self.sent_packets = self.malformed_packets = 0
+        self.lost_packets = 0
+        """Of what was kept, forgotten because newer ones took the room."""
+        self._kept: deque[bytes] = deque(maxlen=MOST_KEPT)
         self._guest = guest
         self._rewriter = rewriter
+
+    def connect(self, uplink: Tap, leaves: bool) -> None:
+        """What was kept leaves first, if it may."""
+        self.uplink = uplink
+        kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
+        for frame in kept if leaves else ():
+            self.send_rewritten(frame)
 
     def send(self, frame: bytes) -> None:
         """A frame of our own, its virtio-net header in front."""
         self.leave(bytearray(frame), len(frame))
 
-    def send_rewritten(self, frame: bytes) -> None:
-        if self.uplink is None:
-            self.lost_packets += 1
-            return
-        self.sent_packets += 1
-        self.uplink.send(frame)
+    def send_rewritten(self, frame: bytes | memoryview) -> None:
+        # Fast path: there is one.
+        if self.uplink is not None:
+            self.sent_packets += 1
+            self.uplink.send(frame)
+        else:
+            self.lost_packets += len(self._kept) == MOST_KEPT
+            self._kept.append(bytes(frame))
 
     def leave(self, frame: bytearray, end: int) -> None:
         """A frame of the guest's in `frame[:end]`, its virtio-net header in front; it is changed."""
-        uplink, rewriter = self.uplink, self._rewriter
-        if uplink is None:
-            self.lost_packets += 1
-            return
+        rewriter = self._rewriter
         try:
             rewriter.egress(frame, VNET_HEADER_BYTES, end, bool(frame[0] & NEEDS_CHECKSUM), time.monotonic())
         except MalformedPacket:
             self.malformed_packets += 1
             return
-        self.sent_packets += 1
         with memoryview(frame) as view:
-            uplink.send(view[:end])
+            self.send_rewritten(view[:end])
         if rewriter.ready:
             for answer in rewriter.ready:
                 self._guest.send(answer)
@@ -156,6 +165,11 @@ class LivePath(LinkedPath):
         self._link.flush(nic)
         return more
 
+    def connect(self, uplink: Tap | None) -> None:
+        """None: there is none yet."""
+        if uplink is not None:
+            self.way.connect(uplink, self.traffic is not Traffic.BLOCK)
+
     def send_kept(self, frames: Sequence[bytes]) -> None:
         """What the guest sent lately, rewritten already: it leaves first, unless nothing may leave."""
         if self.traffic is Traffic.PASS:
@@ -168,6 +182,7 @@ class LivePath(LinkedPath):
 
     def announce(self) -> None:
         """Tell the guest's link where the guest is now."""
-        for hardware, address in self.rewriter.addresses():
-            for frame in announcements(hardware, address):
-                self.way.send_rewritten(bytes(VNET_HEADER_BYTES) + frame)
+        if self.way.uplink is not None:
+            for hardware, address in self.rewriter.addresses():
+                for frame in announcements(hardware, address):
+                    self.way.send_rewritten(bytes(VNET_HEADER_BYTES) + frame)

@@ -105,10 +105,10 @@ class Protector:
         self.comparison.serve(paths)
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
+        self._let(self._traffic)
 
     def read(self) -> None:
         """Carry packets from now on."""
-        self._let(self._traffic)
         self._readers.start()
 
     def begin(self) -> list[Work]:

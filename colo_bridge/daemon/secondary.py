@@ -248,16 +248,16 @@ class Secondary(Life[SecondaryNic]):
         self._live_paths = [
             self._live_path(nic, path) for (_, nic), path in zip(self._protections, self._paths, strict=True)
         ]
-        self._attach()
         self._protector.serve(self._live_paths)
+        for live, path in zip(self._live_paths, self._paths, strict=True):
+            live.send_kept(path.take_kept())
+        self._attach()
         self._protector.read()
-        self._send_kept()
         self._has_tried.set()
         while self._obstacle:
             await asyncio.sleep(_AGAIN)
             await self._raise_uplinks()
             self._attach()
-            self._send_kept()
             self._protector.renew()
         log.warning("guest %s has gone live", self._config.guest)
         await announce(self._live_paths)
@@ -283,13 +283,7 @@ class Secondary(Life[SecondaryNic]):
 
     def _attach(self) -> None:
         for (_, nic), path in zip(self._protections, self._live_paths, strict=True):
-            path.way.uplink = nic.uplink
-
-    def _send_kept(self) -> None:
-        """Where there is a way by now."""
-        for live, path in zip(self._live_paths, self._paths, strict=True):
-            if live.way.uplink is not None:
-                live.send_kept(path.take_kept())
+            path.connect(nic.uplink)
 
     # With a secondary of its own.
 
@@ -312,6 +306,7 @@ class Secondary(Life[SecondaryNic]):
 
     def _counters(self) -> dict[str, int]:
         paths, kernel = self._paths, self._guard.kernel
+        ways = [path.way for path in self._live_paths]
         rewriters: Counter[str] = Counter()
         for path in paths:
             rewriters.update({f"rewriter_{name}": value for name, value in asdict(path.rewriter.counters).items()})
@@ -322,21 +317,17 @@ class Secondary(Life[SecondaryNic]):
             "discarded_ingress": sum(path.discarded_ingress for path in paths),
             "discarded_egress": sum(path.discarded_egress for path in paths),
             "kept_overflow": sum(path.kept_overflow for path in paths),
+            "live_packets": sum(way.sent_packets for way in ways),
+            "live_lost_packets": sum(way.lost_packets for way in ways),
+            "live_malformed_packets": sum(way.malformed_packets for way in ways),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
             **{f"link_{name}": value for name, value in self._link.statistics().items()},
         }
 
     def _live_counters(self) -> dict[str, int]:
-        ways, kernel = [path.way for path in self._live_paths], self._guard.kernel
-        return {
-            **self._counters(),
-            **self._protector.counters(kernel),
-            "mirror_tap_dropped": kernel.get("uplink_unread_dropped", 0),
-            "live_packets": sum(way.sent_packets for way in ways),
-            "live_lost_packets": sum(way.lost_packets for way in ways),
-            "live_malformed_packets": sum(way.malformed_packets for way in ways),
-        }
+        protector, kernel = self._protector.counters(self._guard.kernel), self._guard.kernel
+        return {**self._counters(), **protector, "mirror_tap_dropped": kernel.get("uplink_unread_dropped", 0)}
 
     def status(self) -> dict[str, object]:
         if self._is_live:
