@@ -1,5 +1,6 @@
 """The operator's reference keeps step with the code."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -14,9 +15,15 @@ from colo_bridge.compare.decisions import Counters, Reason
 from colo_bridge.compare.settings import Settings
 from colo_bridge.daemon.endpoint import UnixEndpoint
 from colo_bridge.daemon.evidence import EvidenceCounters
+from colo_bridge.daemon.primary import Primary
 from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
+from colo_bridge.daemon.record import LIVE, Record
+from colo_bridge.daemon.secondary import Secondary
 from colo_bridge.link.session import LinkCounters
+from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.secondary import SecondaryState
 from colo_bridge.rewrite.limits import RewriteCounters
+from tests.daemon.hosts import QMP, configurations
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = (DOCS / "operations.md").read_text(encoding="utf-8")
@@ -60,6 +67,29 @@ def test_every_counter_of_compare_is_explained(tmp_path):
         endpoints = [UnixEndpoint(tmp_path / name) for name in "abc"]
         counters = QemuCompare(Sockets(*endpoints), Settings(), listening).counters()
     assert [name for name in counters if f"`{name}`" not in COMPARE + REFERENCE] == []
+
+
+@pytest.mark.parametrize(("daemon", "word"), [(Primary, ""), (Secondary, ""), (Secondary, LIVE)])
+@pytest.mark.parametrize("sections", [QMP, ""], ids=["qmp", "none"])
+def test_every_field_and_counter_of_two_hosts_has_its_row(tmp_path, daemon, word, sections):
+    async def ask():
+        Record(str(tmp_path / "b"), "web").write(word)
+        *both, cable = configurations(tmp_path, sections=sections)
+        cable.forget()
+        return daemon(both[daemon is Secondary]).status()
+
+    status = asyncio.run(ask())
+    names = [*status, *status["counters"]]
+    plain = {name: name.removeprefix("rewriter_").removeprefix("link_") for name in names}
+    rows = re.findall(r"^\| (`.*?) \|", REFERENCE, re.MULTILINE)
+    told = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert [name for name in names if not {name, plain[name]} & told] == []
+
+
+@pytest.mark.parametrize("states", [PrimaryState, SecondaryState])
+def test_every_state_of_two_hosts_is_explained(states):
+    section = REFERENCE.partition("### States of two hosts")[2].partition("### ")[0]
+    assert [state for state in states if f"`{state.value}`" not in section] == []
 
 
 def test_every_reason_of_a_divergence_is_named():

@@ -12,7 +12,7 @@ from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
-from colo_bridge.checkpoint.replica import News
+from colo_bridge.checkpoint.replica import News, Phase
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
 
@@ -73,6 +73,11 @@ class Checkpoints:
     def copies_state(self) -> bool:
         """Whether connections can wait for a checkpoint that makes them comparable."""
         return self._name != "none" and self._provider.synchronises_state
+
+    @property
+    def hypervisor_answers(self) -> bool | None:
+        """None: nobody asks it anything."""
+        return self._qmp.primary.phase is not Phase.OFFLINE if self._qmp is not None else None
 
     def request(self, reason: str, detail: Mapping[str, str]) -> None:
         """The replicas differ."""

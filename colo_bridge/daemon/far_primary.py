@@ -47,9 +47,6 @@ class Told(Protocol):
 
     def primary_lost(self, why: str) -> None: ...
 
-    def suspended(self) -> None:
-        """The primary is there, but the replicas are not known to be equal any more."""
-
     def primary_says(self, statistics: Mapping[str, int]) -> None: ...
 
 
@@ -167,7 +164,6 @@ class FarPrimary:
                     log.info("the replicas are synchronised")
                 case Suspended(reason):
                     log.warning("the replicas are not known to be synchronised any more: %s", reason)
-                    self._told.suspended()
                 case PauseStream(nic):
                     self.link.pause(nic)
                 case ResumeStream(nic):

@@ -28,7 +28,7 @@ from colo_bridge.checkpoint.epochs import (
 from colo_bridge.checkpoint.primary_epoch import PrimaryEpoch
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.daemon.greeting import Greeting
-from colo_bridge.daemon.primary_path import PrimaryPath
+from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
@@ -72,11 +72,11 @@ class FarSecondary:
         self.greeting = greeting
         self._told = told
         self._synchronises = synchronises
-        self._paths: Mapping[str, PrimaryPath] = {}
+        self._paths: Mapping[str, LinkedPath] = {}
         self._readers = PrimaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._newcomer: Hello | None = None
-        self._has_joined = False
+        self.has_joined = False
         self._peer_instance = ""
         self._rests = False
         self.is_live = False
@@ -86,7 +86,7 @@ class FarSecondary:
 
     def serve(
         self,
-        paths: Sequence[PrimaryPath],
+        paths: Sequence[LinkedPath],
         readers: PrimaryReaders,
         ask_hypervisor: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -107,7 +107,7 @@ class FarSecondary:
         if not self._rests:
             return
         self._rests = False
-        if self._has_joined and not self._synchronises:
+        if self.has_joined and not self._synchronises:
             peer = self.link.peer
             self._peer_instance = peer.instance if peer is not None else ""
             self._perform(self.epoch.link_up(same_peer=False))
@@ -124,7 +124,7 @@ class FarSecondary:
         same = peer.instance == self._peer_instance
         self._peer_instance = peer.instance
         self._told.secondary_joined()
-        self._has_joined = True
+        self.has_joined = True
         if self._synchronises or not self._rests:
             self._perform(self.epoch.link_up(same))
 
@@ -136,7 +136,7 @@ class FarSecondary:
 
     def _part(self) -> None:
         self._newcomer = None
-        self._has_joined = self.is_live = False
+        self.has_joined = self.is_live = False
         self._perform(self.epoch.link_down())
 
     def link_down(self, closed: Closed) -> None:
@@ -227,7 +227,7 @@ class FarSecondary:
 
     def _renew(self, synchronised: bool, nic: str | None) -> None:
         if synchronised and self.epoch.alignment is Alignment.ALIGNED:
-            # What the primary sends from now on the secondary will send as well.
+            # Also where it had begun before, and everything was let pass since.
             self._told.comparing()
         for name, path in self._paths.items():
             if nic in (None, name):

@@ -126,18 +126,16 @@ class Life(ABC, Generic[Nic]):
             raise OperatorError("this daemon has no configuration file")
         config = load(self.file)
         changed = changed_keys(self._config, config)
-        self._prepare_reload(config)()
+        take_over = self._prepare_reload(config)
+        take_over()
+        self._config = config
+        self.control.admit(config.control.uids)
         log.info("%s was read again: %s", self.file, ", ".join(changed) or "no key has changed")
         return changed
 
+    @abstractmethod
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
         """Look whether a changed configuration can be taken over; what is returned does it, and can't fail."""
-
-        def take_over() -> None:
-            self._config = config
-            self.control.admit(config.control.uids)
-
-        return take_over
 
     def _on_reload_signal(self) -> None:
         try:

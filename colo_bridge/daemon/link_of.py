@@ -8,6 +8,7 @@ from colo_bridge.config import Config, LinkConfig
 from colo_bridge.errors import InternalError
 from colo_bridge.link import address
 from colo_bridge.link.client import LinkClient
+from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Timing
 from colo_bridge.link.protocol.backoff import Backoff
 from colo_bridge.link.server import LinkServer
@@ -24,9 +25,11 @@ def section(config: Config) -> LinkConfig:
     return config.link
 
 
-def listen(config: Config, owner: LinkOwner) -> LinkServer:
-    """Raises OperatorError if it cannot."""
+def listen(config: Config, owner: LinkOwner) -> LinkEnd:
+    """Raises OperatorError if it cannot; where nothing says at which address, nobody will ever connect."""
     link = section(config)
+    if not link.listen:
+        return LinkEnd(_settings(config), owner, None)
     credentials = _credentials(link, SERVER)
     return LinkServer(address.parse(link.listen), _settings(config), owner, credentials, link.insecure)
 

@@ -6,9 +6,9 @@ What the kernel takes no more of is counted by the TAP; nothing is lost by it, s
 from __future__ import annotations
 
 import struct
+from typing import Protocol
 
 from colo_bridge.compare.decisions import Forward
-from colo_bridge.kernel.tap import Tap
 
 _HEADER = struct.Struct("=BBHHHHH")
 """struct virtio_net_hdr_mrg_rxbuf of <linux/virtio_net.h>: flags, GSO type, header length, GSO size, checksum start
@@ -17,13 +17,19 @@ _NEEDS_CHECKSUM, _GSO_NONE, _GSO_TCPV4, _GSO_TCPV6 = 1, 0, 1, 4
 _TCP_CHECKSUM = 16
 
 
+class Way(Protocol):
+    def send(self, frame: bytes, /) -> object:
+        """Send a frame, its virtio-net header in front."""
+
+
 class Outlet:
-    def __init__(self, tap: Tap) -> None:
-        self._tap = tap
+    def __init__(self, way: Way) -> None:
+        """`way`: a TAP that leads to the clients, for one."""
+        self._way = way
 
     def send(self, forward: Forward) -> None:
         """Hand a packet to the bridge; the kernel cuts it and finishes its checksum."""
-        self._tap.send(_header(forward) + forward.ethernet + forward.packet)
+        self._way.send(_header(forward) + forward.ethernet + forward.packet)
 
 
 def _header(forward: Forward) -> bytes:

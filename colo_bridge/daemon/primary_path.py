@@ -1,35 +1,18 @@
-"""One NIC of a primary whose secondary is on another host: what clients send goes there, what it answers comes back."""
+"""One NIC of a primary: what its guest sends is held in the kernel, and what clients send to it is mirrored there."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 from colo_bridge.compare.comparator import Comparator
+from colo_bridge.daemon.linked_path import LinkedPath, Sender
 from colo_bridge.daemon.outlet import Outlet
-from colo_bridge.daemon.primary_side import READS, PrimarySide, Reporter, exhaust
+from colo_bridge.daemon.primary_side import READS, Reporter, exhaust
 from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.kernel.tap import Tap
-from colo_bridge.membership.actions import Traffic
-from colo_bridge.wire.frame import parse_frame
-from colo_bridge.wire.framing import Frame
-from colo_bridge.wire.packet import MalformedPacket
 
 
-class Sender(Protocol):
-    """The link, as far as packets are sent on it."""
-
-    def put(self, nic: str, packet: memoryview, /) -> bool:
-        """Queue a copy of a packet with its virtio-net header; False: there is no room, or no link."""
-
-    def flush(self, nic: str, /) -> None:
-        """Send what was put."""
-
-
-class PrimaryPath(PrimarySide):
-    """`on_primary` and `on_mirror` are called when their descriptor can be read, `from_secondary` by the link."""
-
+class PrimaryPath(LinkedPath):
     def __init__(
         self,
         nic: str,
@@ -40,19 +23,15 @@ class PrimaryPath(PrimarySide):
         reporter: Reporter,
         outlet: Outlet | None = None,
     ) -> None:
-        super().__init__(queue, comparator, reporter, outlet)
-        self.nic = nic
+        super().__init__(nic, queue, link, comparator, reporter, outlet)
         self._mirror = mirror
         self._mirror_frame = memoryview(mirror.buffer)
-        self._link = link
-        self.accepts = False
-        """Whether what comes from the secondary belongs to the epoch that is compared."""
-        self.stale_packets = 0
-        """Of the secondary, thrown away because they are of another epoch."""
-        self.mirrored_discarded = 0
+
+    def sources(self) -> Iterable[tuple[int, Callable[[], object]]]:
+        return (self._queue.fileno(), self.on_primary), (self._mirror.fileno(), self.on_mirror)
 
     def on_mirror(self) -> bool:
-        """Copies of what was sent to the primary: the secondary gets them too."""
+        """Copies of what was sent to the primary."""
         mirror, put, nic, view = self._mirror, self._link.put, self.nic, self._mirror_frame
         more = True
         for _ in range(READS):
@@ -65,38 +44,13 @@ class PrimaryPath(PrimarySide):
         self._link.flush(nic)
         return more
 
-    def from_secondary(self, buffer: bytearray, frames: Sequence[Frame]) -> None:
-        """What the secondary sent, in the primary's numbers; `frames` are indexes into `buffer`."""
-        if not self.accepts or self.traffic is not Traffic.COMPARE:
-            self.stale_packets += len(frames)
-            return
-        comparator, now = self.comparator, time.monotonic()
-        for _, start, end in frames:
-            try:
-                packet = parse_frame(buffer, start, end)
-            except MalformedPacket:
-                comparator.secondary_malformed(end - start)
-                continue
-            comparator.secondary(packet, now)
-        self._carry_out()
-
     def stopped(self) -> None:
         """The primary stands still: read what it sent before, and throw away what it got before.
 
         What it got is part of the state that the secondary takes over, or its sender repeats it.
         """
-        exhaust(self.on_primary)
+        super().stopped()
         exhaust(self._discard_mirrored)
-
-    def checkpoint_done(self, synchronised: bool) -> None:
-        """Release what is held.
-
-        Unless both stood still (`synchronised`), everything that the primary has sent up to now is of before.
-        """
-        if not synchronised:
-            exhaust(self.on_primary)
-        self.comparator.checkpoint_done(synchronised)
-        self._carry_out_if_allowed()
 
     def _discard_mirrored(self) -> bool:
         for _ in range(READS):

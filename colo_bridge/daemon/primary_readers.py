@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from colo_bridge.daemon.primary_path import PrimaryPath
-from colo_bridge.kernel.primary_nic import PrimaryNic
+from colo_bridge.daemon.linked_path import LinkedPath
 
 
 class PrimaryReaders:
     """The callbacks of all NICs in the running event loop."""
 
-    def __init__(self, nics: Sequence[tuple[PrimaryNic, PrimaryPath]]) -> None:
-        self._nics = nics
+    def __init__(self, paths: Sequence[LinkedPath]) -> None:
+        self._paths = paths
         self._rests = False
 
     def start(self) -> None:
@@ -33,12 +32,12 @@ class PrimaryReaders:
 
     def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        for nic, path in self._nics:
-            loop.add_reader(nic.queue.fileno(), path.on_primary)
-            loop.add_reader(nic.mirror.fileno(), path.on_mirror)
+        for path in self._paths:
+            for descriptor, read in path.sources():
+                loop.add_reader(descriptor, read)
 
     def _forget(self) -> None:
         loop = asyncio.get_running_loop()
-        for nic, _ in self._nics:
-            for port in (nic.queue, nic.mirror):
-                loop.remove_reader(port.fileno())
+        for path in self._paths:
+            for descriptor, _ in path.sources():
+                loop.remove_reader(descriptor)

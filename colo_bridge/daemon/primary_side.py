@@ -1,4 +1,4 @@
-"""The primary's packets of one NIC: held in the kernel, judged by the comparator, and given their verdict.
+"""The primary's packets of one NIC: held, in the kernel or here, judged by the comparator, and given their verdict.
 
 1. One callback reads a bounded number of packets, so that no descriptor starves the others, and ends by carrying out
    what the comparator decided.
@@ -14,10 +14,9 @@ from typing import Protocol
 from colo_bridge.compare.comparator import Comparator
 from colo_bridge.compare.decisions import Divergence
 from colo_bridge.daemon.outlet import Outlet
-from colo_bridge.kernel.nfqueue import PacketQueue
 from colo_bridge.membership.actions import Traffic
 from colo_bridge.wire.frame import cut_short, parse_ip
-from colo_bridge.wire.packet import MalformedPacket
+from colo_bridge.wire.packet import MalformedPacket, Parsed
 
 READS = 64
 """Packets that one callback reads; more wait for the next turn of the loop."""
@@ -31,16 +30,44 @@ class Reporter(Protocol):
     def diverged(self, divergence: Divergence) -> None: ...
 
 
+class HeldPackets(Protocol):
+    """Where the primary's packets wait for their verdict; see `PacketQueue`."""
+
+    @property
+    def buffer(self) -> bytearray: ...
+
+    def fileno(self) -> int: ...
+
+    def receive(self) -> tuple[int, int, int, bool] | None:
+        """The next packet: its number, where it stands in `buffer`, whether it was cut; None: nothing waits."""
+
+    def accept(self, packet_id: int, /) -> None: ...
+
+    def drop(self, packet_id: int, /) -> None: ...
+
+    def replace(self, packet_id: int, payload: bytes, /) -> None:
+        """Accept with another IP packet, whose checksums are finished."""
+
+    def flush(self) -> None:
+        """Carry out what was said."""
+
+
 class PrimarySide:
     """`on_primary` is called when the queue can be read; `traffic` says what becomes of what is read."""
 
     def __init__(
-        self, queue: PacketQueue, comparator: Comparator, reporter: Reporter, outlet: Outlet | None = None
+        self,
+        queue: HeldPackets,
+        comparator: Comparator,
+        reporter: Reporter,
+        outlet: Outlet | None = None,
+        parse: Callable[[bytearray, int, int], Parsed] = parse_ip,
     ) -> None:
-        """`outlet`: for `Settings.forward`."""
+        """`outlet`: for `Settings.forward`; `parse`: what stands in the queue's buffer."""
         self._queue = queue
         self._reporter = reporter
         self._outlet = outlet
+        self._parse = parse
         self.comparator = comparator
         self.traffic = Traffic.COMPARE
         self.passed_packets = self.blocked_packets = 0
@@ -50,7 +77,7 @@ class PrimarySide:
         """Packets that the primary sent and the kernel holds; whether there may be more."""
         if self.traffic is not Traffic.COMPARE:
             return self._decide_unseen(self.traffic is Traffic.PASS)
-        queue, comparator = self._queue, self.comparator
+        queue, comparator, parse = self._queue, self.comparator, self._parse
         buffer, now = queue.buffer, time.monotonic()
         more = True
         for _ in range(READS):
@@ -60,7 +87,7 @@ class PrimarySide:
                 break
             packet_id, start, end, truncated = received
             try:
-                packet = cut_short(buffer, start, end) if truncated else parse_ip(buffer, start, end)
+                packet = cut_short(buffer, start, end) if truncated else parse(buffer, start, end)
             except MalformedPacket:
                 comparator.primary_malformed(packet_id, end - start)
                 continue

@@ -5,17 +5,34 @@ A file in the run directory, one word long: a reboot, which ends the guest as we
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
-from colo_bridge.errors import OperatorError
+from colo_bridge.errors import ColoBridgeError, OperatorError
 
-LIVE, YIELDED = "live", "yielded"
+log = logging.getLogger(__name__)
+
+YIELDED = "yielded"
+"""Of a primary: the other side has gone live."""
+LIVE, SURVIVOR, OVERTAKEN = "live", "survivor", "overtaken"
+"""Of a secondary: it has gone live; and has a secondary of its own, which may go live; which has done so."""
 
 
 class Record:
     def __init__(self, run_dir: str, guest: str) -> None:
         self._path = Path(run_dir) / f"{guest}.role"
+        self._word: str | None = None
+
+    def keep(self, word: str) -> None:
+        """Write the word, or forget the last one if it is empty; what cannot be written is logged."""
+        if word == self._word:
+            return
+        self._word = word
+        try:
+            self.write(word) if word else self.forget()
+        except ColoBridgeError as error:
+            log.error("%s: a restarted daemon will not know which side may be live", error)
 
     def read(self) -> str:
         """The word; empty if there is none."""

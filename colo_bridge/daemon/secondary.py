@@ -1,4 +1,7 @@
-"""The daemon of a secondary on its own host: it waits, and its guest takes over once that is decided."""
+"""The daemon of a secondary on its own host: it waits, and its guest takes over once that is decided.
+
+Then it does what a primary's does: `Protector`, by way of a link of its own for a new secondary on another host.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,22 @@ from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
 from colo_bridge.daemon.announcing import announce
 from colo_bridge.daemon.arbiter import Arbiter
-from colo_bridge.daemon.control import refusing
+from colo_bridge.daemon.control import Verb, refusing
+from colo_bridge.daemon.ending import first_end
 from colo_bridge.daemon.far_primary import FarPrimary
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Life, Work, every
-from colo_bridge.daemon.record import LIVE, Record
-from colo_bridge.daemon.secondary_path import Out, SecondaryPath
+from colo_bridge.daemon.live_path import LivePath
+from colo_bridge.daemon.protector import Protector
+from colo_bridge.daemon.record import LIVE, OVERTAKEN, SURVIVOR, Record
+from colo_bridge.daemon.secondary_path import SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
-from colo_bridge.daemon.settings import rewrite_limits
+from colo_bridge.daemon.settings import comparator_for, rewrite_limits
 from colo_bridge.errors import ColoBridgeError, KernelError
 from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
-from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused
+from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
+from colo_bridge.membership.primary import PrimaryMembership
 from colo_bridge.membership.secondary import SecondaryMembership, SecondaryPolicy, SecondaryState
 from colo_bridge.rewrite.rewriter import Rewriter
 
@@ -36,19 +43,29 @@ _TELL = 0.5
 """Seconds between two messages with statistics."""
 _AGAIN = 1.0
 """Seconds between two tries to put a guest that is live on the network."""
-_VERBS_OF_THE_PRIMARY = ("checkpoint", "solo", "resume", "protect", "drain")
-_PASSTHROUGH = ("passthrough-add", "passthrough-del", "passthrough-list")
 
 
 class Secondary(Life[SecondaryNic]):
+    """Where `link.listen` is configured it listens from the making; raises OperatorError if it cannot."""
+
     def __init__(self, config: Config) -> None:
         section = link_of.section(config)
-        refused = refusing((*_VERBS_OF_THE_PRIMARY, *_PASSTHROUGH), "this daemon is the secondary", "ask the primary's")
-        super().__init__(config, {"failover": self._on_failover, **refused})
         self._record = Record(config.run_dir, config.guest)
+        word = self._record.read()
+        self._begins_live = word in (LIVE, SURVIVOR, OVERTAKEN)
+        self._was_compared = word in (SURVIVOR, OVERTAKEN)
+        self._protector = Protector(
+            config,
+            self._protector_changed,
+            lambda: not self._guarded,
+            yielded=word == OVERTAKEN,
+            live=not self._was_compared,
+        )
+        super().__init__(config, self._verbs())
         self._synchronises = config.checkpoint.provider == "qmp"
         self._far = FarPrimary(Greeting(Role.SECONDARY, config, section), self._synchronises, self)
         self._far.link = self._link = link_of.dial(config, self._far)
+        self._dials = not self._was_compared
         self._standby = Standby(config.checkpoint, self._far.told) if self._synchronises else None
         self._arbiter = Arbiter(config, Role.SECONDARY, self._answered)
         policy = SecondaryPolicy(
@@ -56,14 +73,30 @@ class Secondary(Life[SecondaryNic]):
             automatic=section.on_primary_lost == "arbiter",
             arbiter=self._arbiter.exists,
         )
-        live = self._record.read() == LIVE
-        self._membership = SecondaryMembership(policy, time.monotonic(), live=live)
+        self._membership = SecondaryMembership(policy, time.monotonic(), live=self._begins_live)
+        self._is_without_guest = False
+        """The primary, though it is connected."""
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
-        self._paths: list[SecondaryPath] = []
-        self._going: list[asyncio.Task[None]] = []
-        self._taking_over: asyncio.Task[None] | None = None
+        self._paths: Sequence[SecondaryPath] = ()
+        self._live_paths: Sequence[LivePath] = ()
+        self._decided, self._has_tried = asyncio.Event(), asyncio.Event()
         self._obstacle = ""
         """Why the guest is not on the network, though it is live."""
+
+    def _verbs(self) -> dict[str, Verb]:
+        verbs = self._protector.verbs()
+        refused = refusing(verbs, "this daemon is the secondary", "ask the primary's")
+        return {"failover": self._on_failover, **{name: self._once_live(verbs[name], refused[name]) for name in verbs}}
+
+    def _once_live(self, verb: Verb, before: Verb) -> Verb:
+        def answer(request: dict[str, object]) -> object:
+            return verb(request) if self._is_live else before(request)
+
+        return answer
+
+    @property
+    def _is_live(self) -> bool:
+        return self._membership.state is SecondaryState.LIVE
 
     # Life.
 
@@ -79,35 +112,35 @@ class Secondary(Life[SecondaryNic]):
         self._far.serve(self._paths, self._readers, self._ask_hypervisor)
 
     def _mended(self) -> None:
-        self._attach()
+        self._protector.renew() if self._live_paths else self._readers.renew()
 
     def _begin(self) -> list[Work]:
         self._readers.read(True)
-        self._link.start()
-        if self._membership.state is SecondaryState.LIVE:
+        if self._dials:
+            self._link.start()
+        if self._begins_live:
             self._go_live(self._membership.reason)
-        following = self._standby.watch() if self._standby is not None else []
-        return [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), *following]
+        return [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), self._wait_and_live()]
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
-        rest = super()._prepare_reload(config)
-        # It takes effect at once, so it is the last that may be refused.
+        take_over_rest = self._protector.prepare_reload(config)
         self._link.reload()
 
         def take_over() -> None:
             self._far.greeting = self._far.greeting.renewed(config)
-            rest()
+            take_over_rest()
 
         return take_over
 
     def _stop_reading(self) -> None:
         self._readers.read(False)
+        self._protector.stop_reading()
 
     async def _end(self) -> None:
-        for task in self._going:
-            task.cancel()
-        await self._link.close()
+        if self._dials:
+            await self._link.close()
         await self._arbiter.close()
+        await self._protector.end()
 
     def _ask_hypervisor(self, answered: Callable[[], None]) -> None:
         if self._standby is not None:
@@ -120,7 +153,7 @@ class Secondary(Life[SecondaryNic]):
 
     def _age(self) -> None:
         now = time.monotonic()
-        for path in self._paths:
+        for path in self._paths if not self._live_paths else ():
             path.age(now)
 
     def _tell(self) -> None:
@@ -130,6 +163,7 @@ class Secondary(Life[SecondaryNic]):
     # The primary.
 
     def primary_joined(self, peer: Hello) -> None:
+        self._is_without_guest = False
         self._perform(self._membership.primary_joined(peer.secondary_timeout, time.monotonic()))
         # The first word: this side is no service.
         self._tell()
@@ -137,16 +171,20 @@ class Secondary(Life[SecondaryNic]):
     def primary_lost(self, why: str) -> None:
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
-    def suspended(self) -> None:
-        self._perform(self._membership.synchronised(False, time.monotonic()))
-
     def primary_says(self, statistics: Mapping[str, int]) -> None:
         now = time.monotonic()
+        if not statistics.get("guest", 1):
+            self._perform(self._membership.primary_lost("its guest is gone", now))
+            self._is_without_guest = True
+            return
+        if self._is_without_guest and (peer := self._link.peer) is not None:
+            self.primary_joined(peer)
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
         self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
-        # Both have to say so: what one of them knows the other may not have heard yet.
-        synchronised = bool(statistics.get("synchronised")) and self._far.epoch.synchronised
-        self._perform(self._membership.synchronised(synchronised, now))
+        synchronised = bool(statistics.get("synchronised"))
+        # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
+        if self._far.epoch.synchronised or not synchronised:
+            self._perform(self._membership.synchronised(synchronised, now))
 
     # Going live.
 
@@ -155,8 +193,8 @@ class Secondary(Life[SecondaryNic]):
         self._perform(self._membership.failover(fenced=fenced, accept_loss=accept_loss, now=time.monotonic()))
         while self._membership.state is SecondaryState.ASKING:
             await asyncio.sleep(0.02)
-        if self._taking_over is not None:
-            await asyncio.wait([self._taking_over])
+        if self._is_live:
+            await self._has_tried.wait()
         if self._obstacle:
             raise KernelError(f"the guest is live, but not on the network yet: {self._obstacle}", "mend that")
         return {"state": self.state, "reason": self._membership.reason}
@@ -171,37 +209,64 @@ class Secondary(Life[SecondaryNic]):
                 case AskArbiter() | GiveBack():
                     self._arbiter.carry_out(action)
                 case GoLive(reason):
+                    self._record.keep(LIVE)
                     self._go_live(reason)
 
     def _answered(self, won: bool) -> None:
         self._perform(self._membership.arbiter_answered(won, time.monotonic()))
 
     def _go_live(self, reason: str) -> None:
-        try:
-            self._record.write(LIVE)
-        except ColoBridgeError as error:
-            log.error("%s: a restarted daemon will not know that the guest is live", error)
         self._far.go_live(reason)
-        self._taking_over = self._start(self._take_over())
-        self._start(self._end_colo())
+        self._decided.set()
 
-    def _start(self, work: Work) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        task.add_done_callback(_complain)
-        self._going.append(task)
-        return task
+    async def _wait_and_live(self) -> None:
+        """Follow the hypervisor as the secondary's; once the guest is live serve it, and follow it as a primary's."""
+        standby = self._standby if not self._was_compared else None
+        following: list[asyncio.Future[None]] = [
+            asyncio.ensure_future(work) for work in (standby.watch() if standby is not None else ())
+        ]
+        try:
+            await first_end(self._decided, following)
+            await asyncio.gather(self._take_over(), self._lead(standby, following))
+        finally:
+            for task in following:
+                task.cancel()
+
+    async def _lead(self, standby: Standby | None, following: Sequence[asyncio.Future[None]]) -> None:
+        if standby is not None:
+            await _end_colo(standby)
+        for task in following:
+            # A hypervisor talks to one at a time.
+            task.cancel()
+        await self._has_tried.wait()
+        await asyncio.gather(*self._protector.begin())
 
     async def _take_over(self) -> None:
-        """Put the guest on the network."""
+        """Put the guest on the network, and keep it there."""
         await self._raise_uplinks()
-        self._start(self._persist())
-
-    async def _persist(self) -> None:
+        self._readers.leave()
+        self._live_paths = [
+            self._live_path(nic, path) for (_, nic), path in zip(self._protections, self._paths, strict=True)
+        ]
+        self._protector.serve(self._live_paths)
+        for live, path in zip(self._live_paths, self._paths, strict=True):
+            live.send_kept(path.take_kept())
+        self._attach()
+        self._protector.read()
+        self._has_tried.set()
         while self._obstacle:
             await asyncio.sleep(_AGAIN)
             await self._raise_uplinks()
+            self._attach()
+            self._protector.renew()
         log.warning("guest %s has gone live", self._config.guest)
-        await announce(self._paths)
+        await announce(self._live_paths)
+
+    def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:
+        comparison = self._protector.comparison
+        comparator = comparator_for(self._config, True, comparison.checkpoints.copies_state)
+        link, reporter = self._protector.link, comparison.divergences
+        return LivePath(path.nic, nic.secondary, path.rewriter, link, comparator, reporter)
 
     async def _raise_uplinks(self) -> None:
         """All that can be: one NIC does not wait for another."""
@@ -213,33 +278,35 @@ class Secondary(Life[SecondaryNic]):
                 await loop.run_in_executor(None, nic.go_live)
             except (ColoBridgeError, OSError) as error:
                 self._obstacle = f"nic {name}: {error}"
-        self._attach()
         if self._obstacle not in ("", before):
             log.critical("guest %s is live, but not on the network: %s", self._config.guest, self._obstacle)
 
     def _attach(self) -> None:
-        """Join guests that are live and the uplinks that there are."""
-        for (_, nic), path in zip(self._protections, self._paths, strict=True):
-            if self._membership.state is SecondaryState.LIVE and nic.uplink is not None and path.out is not Out.LIVE:
-                path.go_live(nic.uplink)
-        self._readers.renew()
+        for (_, nic), path in zip(self._protections, self._live_paths, strict=True):
+            path.connect(nic.uplink)
 
-    async def _end_colo(self) -> None:
-        if self._standby is None:
-            return
-        try:
-            await self._standby.lost_heartbeat()
-        except ColoBridgeError as error:
-            log.error("the guest's QEMU could not be told that it is alone: %s", error)
+    # With a secondary of its own.
+
+    def _protector_changed(self, membership: PrimaryMembership) -> None:
+        passes = membership.traffic is Traffic.PASS
+        if not passes and self._dials:
+            # Who was the primary has nothing to hear of this side any more: the new secondary may go live in its place.
+            self._dials = False
+            self._hanging_up = asyncio.create_task(self._link.close())
+        self._record.keep(OVERTAKEN if membership.yielded else LIVE if passes else SURVIVOR)
 
     # What is said about it.
 
     @property
     def state(self) -> str:
-        return self._guarded or self._membership.state.value
+        return self._guarded or (self._protector.state if self._is_live else self._membership.state.value)
+
+    def _summary(self) -> str:
+        return self._protector.comparison.summary(self.state) if self._is_live else self.state
 
     def _counters(self) -> dict[str, int]:
         paths, kernel = self._paths, self._guard.kernel
+        ways = [path.way for path in self._live_paths]
         rewriters: Counter[str] = Counter()
         for path in paths:
             rewriters.update({f"rewriter_{name}": value for name, value in asdict(path.rewriter.counters).items()})
@@ -250,13 +317,23 @@ class Secondary(Life[SecondaryNic]):
             "discarded_ingress": sum(path.discarded_ingress for path in paths),
             "discarded_egress": sum(path.discarded_egress for path in paths),
             "kept_overflow": sum(path.kept_overflow for path in paths),
-            "live_packets": sum(path.live_packets for path in paths),
+            "live_packets": sum(way.sent_packets for way in ways),
+            "live_lost_packets": sum(way.lost_packets for way in ways),
+            "live_malformed_packets": sum(way.malformed_packets for way in ways),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
             **{f"link_{name}": value for name, value in self._link.statistics().items()},
         }
 
+    def _live_counters(self) -> dict[str, int]:
+        protector, kernel = self._protector.counters(self._guard.kernel), self._guard.kernel
+        return {**self._counters(), **protector, "mirror_tap_dropped": kernel.get("uplink_unread_dropped", 0)}
+
     def status(self) -> dict[str, object]:
+        if self._is_live:
+            protector = self._protector.status()
+            counters = {"counters": self._live_counters(), "kernel": self._guard.kernel}
+            return {**self._identity(), "role": "primary", "live": True, **protector, **counters}
         membership, peer, now = self._membership, self._link.peer, time.monotonic()
         return {
             **self._identity(),
@@ -271,6 +348,8 @@ class Secondary(Life[SecondaryNic]):
         }
 
 
-def _complain(going: asyncio.Task[None]) -> None:
-    if not going.cancelled() and (error := going.exception()) is not None:
-        log.critical("going live failed: %s", error, exc_info=error)
+async def _end_colo(standby: Standby) -> None:
+    try:
+        await standby.lost_heartbeat()
+    except ColoBridgeError as error:
+        log.error("the guest's QEMU could not be told that it is alone: %s", error)

@@ -1,11 +1,10 @@
-"""One NIC of a secondary on its own host: its packets go to the primary's daemon, and once it is live to the clients.
+"""One NIC of a secondary on its own host: its packets go to the primary's daemon, until it goes live.
 
     out       where what the guest sends goes                     when
     --------  --------------------------------------------------  -------------------------------------------
     LINK      to the primary's daemon                             the link is up and the epoch is the primary's
     KEEP      there too, and the newest of it is kept             nothing was heard of the primary for a while
     DISCARD   nowhere, and is counted                             nobody could tell which epoch it is of
-    LIVE      to the clients                                      the guest is the service
 
 1. A guest that is not live reaches nobody but the primary's daemon.
 2. What was kept leaves when the guest goes live: with it begins what its clients miss.
@@ -18,12 +17,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from colo_bridge.daemon.primary_path import Sender
-from colo_bridge.daemon.primary_side import READS, exhaust
+from colo_bridge.daemon.linked_path import Sender
+from colo_bridge.daemon.primary_side import exhaust
 from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM, SecondarySide
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.rewrite.rewriter import Rewriter
-from colo_bridge.wire.announcement import announcements
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Parsed
 
@@ -35,11 +33,10 @@ class Out(enum.Enum):
     LINK = "link"
     KEEP = "keep"
     DISCARD = "discard"
-    LIVE = "live"
 
 
 class SecondaryPath:
-    """`on_secondary` is called when the secondary's TAP can be read, `on_uplink` once it is live."""
+    """`on_secondary` is called when the secondary's TAP can be read."""
 
     def __init__(self, nic: str, tap: Tap, link: Sender, rewriter: Rewriter) -> None:
         self.nic = nic
@@ -48,7 +45,6 @@ class SecondaryPath:
         """Whether what the link brings belongs to the guest's epoch."""
         self.discarded_ingress = self.discarded_egress = 0
         self.malformed_secondary = 0
-        self.live_packets = 0
         self.kept_overflow = 0
         """Of what was kept, forgotten because newer ones took the room."""
         self._tap = tap
@@ -57,7 +53,6 @@ class SecondaryPath:
         self._side = SecondarySide(tap, rewriter, self._pass_on, self._count_malformed)
         self._out = Out.DISCARD
         self._kept: deque[bytes] = deque(maxlen=MOST_KEPT)
-        self._uplink: Tap | None = None
 
     @property
     def out(self) -> Out:
@@ -65,9 +60,15 @@ class SecondaryPath:
 
     @out.setter
     def out(self, out: Out) -> None:
-        if out not in (Out.KEEP, Out.LIVE):
+        if out is not Out.KEEP:
             self._kept.clear()
         self._out = out
+
+    def take_kept(self) -> list[bytes]:
+        """What was kept, in the numbers that the clients know."""
+        kept = list(self._kept)
+        self._kept.clear()
+        return kept
 
     # The guest.
 
@@ -104,40 +105,6 @@ class SecondaryPath:
                 if ingress(buffer, start, end, bool(buffer[header] & NEEDS_CHECKSUM), now):
                     send(view[header:end])
 
-    # The clients, once the guest is live.
-
-    def go_live(self, uplink: Tap) -> None:
-        """What the guest sends leaves by `uplink` from now on, and first what was kept of it."""
-        self._uplink = uplink
-        self._uplink_frame = memoryview(uplink.buffer)
-        kept = list(self._kept)
-        self.out = Out.LIVE
-        self._kept.clear()
-        for frame in kept:
-            uplink.send(frame)
-
-    def on_uplink(self) -> bool:
-        """Frames that the network has for the guest; whether there may be more."""
-        uplink = self._uplink
-        if uplink is None:
-            return False
-        ingress, send, view = self.rewriter.ingress, self._tap.send, self._uplink_frame
-        buffer, now = uplink.buffer, time.monotonic()
-        for _ in range(READS):
-            end = uplink.receive()
-            if not end:
-                return False
-            if ingress(buffer, VNET_HEADER_BYTES, end, bool(buffer[0] & NEEDS_CHECKSUM), now):
-                send(view[:end])
-        return True
-
-    def announce(self) -> None:
-        """Tell the guest's link where the guest is now."""
-        if self._uplink is not None:
-            for hardware, address in self.rewriter.addresses():
-                for frame in announcements(hardware, address):
-                    self._uplink.send(bytes(VNET_HEADER_BYTES) + frame)
-
     # Where packets go.
 
     def _pass_on(self, _packet: Parsed, _now: float) -> None:
@@ -145,9 +112,6 @@ class SecondaryPath:
         # Fast path: the primary is there.
         if out is Out.LINK:
             self._link.put(self.nic, frame)
-        elif out is Out.LIVE and self._uplink is not None:
-            self.live_packets += 1
-            self._uplink.send(frame)
         elif out is Out.KEEP:
             self.kept_overflow += len(self._kept) == MOST_KEPT
             self._kept.append(bytes(frame))

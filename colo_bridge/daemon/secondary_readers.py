@@ -27,6 +27,11 @@ class SecondaryReaders:
         self._waiting.clear()
         self.renew()
 
+    def leave(self) -> None:
+        """Touch the TAPs no more: somebody else reads them from now on."""
+        self.read(False)
+        self._nics = ()
+
     def renew(self) -> None:
         """The loop gives up a TAP that somebody deletes, for ever: read anew what was read."""
         loop = asyncio.get_running_loop()
@@ -34,10 +39,6 @@ class SecondaryReaders:
             loop.remove_reader(nic.secondary.fileno())
             if self._reading and path.nic not in self._waiting:
                 loop.add_reader(nic.secondary.fileno(), self._read, nic, path)
-            if nic.uplink is not None:
-                loop.remove_reader(nic.uplink.fileno())
-                if self._reading:
-                    loop.add_reader(nic.uplink.fileno(), path.on_uplink)
 
     def room(self, name: str) -> None:
         """The link takes packets of this NIC again."""

@@ -38,7 +38,7 @@ _GIVE_BACK = """[ "$(readlink "$0")" != "$COLO_IDENTITY" ] || rm "$0\""""
 def make(options: Options, host: Host) -> str:
     """The text of a host's file, checked; raises OperatorError for a setting that the daemon would refuse."""
     document = _common(options, host)
-    if len(options.shape.hosts) > 1:
+    if options.shape.has_link:
         document |= _of_two(options, host)
     for setting in (*options.settings, *options.host_settings.get(host.role, ())):
         _apply(document, setting)
@@ -73,7 +73,7 @@ def _checkpoint(options: Options, host: Host) -> Document:
     """Who makes them: a command that says at once that it is done, where guests have no state to copy, or QEMU."""
     if options.guests is Guests.NAMESPACES:
         return {"command": ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]}
-    if len(options.shape.hosts) > 1:
+    if options.shape.has_link:
         return {"provider": "qmp", "qmp": str(Role(host.daemon_role).qmp_socket)}
     sockets = {f"qmp_{guest}": str(guest.qmp_socket) for guest in GUESTS}
     return {"provider": "qmp", **sockets}
@@ -81,9 +81,13 @@ def _checkpoint(options: Options, host: Host) -> Document:
 
 def _of_two(options: Options, host: Host) -> Document:
     """What a daemon needs beside the rest to reach the other one."""
-    own, other = host.role.value, next(other.role.value for other in options.shape.hosts if other != host)
-    place = "listen" if host.daemon_role == "primary" else "peer"
-    link: Document = {"identity": own, place: f"{LINK_ADDRESSES[0]}:{LINK_TCP_PORT}"}
+    addresses = {each.role: address for each, address in zip(options.shape.hosts, LINK_ADDRESSES, strict=True)}
+    other = next(role for role in addresses if role != host.role)
+    own = host.role.value
+    # A secondary that has gone live listens too.
+    link: Document = {"identity": own, "listen": f"{addresses[host.role]}:{LINK_TCP_PORT}"}
+    if host.daemon_role == "secondary":
+        link["peer"] = f"{addresses[other]}:{LINK_TCP_PORT}"
     link |= {"tls_directory": str(PKI_DIR / own), "accept": [other]} if options.tls else {"insecure": True}
     scripts = {"command": _ARBITER, "give_back": _GIVE_BACK} if options.arbiter else {}
     arbiter = {key: ["/bin/sh", "-c", script, str(ARBITER_FILE)] for key, script in scripts.items()}

@@ -17,7 +17,7 @@ from rich.table import Table
 from colo_bridge.daemon.client import ask
 from colo_bridge.errors import ColoBridgeError
 from colo_bridge.lab import configuration, daemon, files, lifecycle, process, workload
-from colo_bridge.lab.layout import LINK_PORT, PRIMARY_PORT, UPLINK_PORT
+from colo_bridge.lab.layout import LINK_PORT, UPLINK_PORT
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.pulse import longest_pause, total_at
 from colo_bridge.lab.shape import Host, Shape
@@ -147,7 +147,7 @@ def kill_host(host: Host) -> None:
 
     In this order: a host that has died says no goodbye on its connections.
     """
-    dark = "".join(f"link set {device} down\n" for device in (UPLINK_PORT, LINK_PORT, PRIMARY_PORT))
+    dark = "".join(f"link set {device} down\n" for device in (UPLINK_PORT, LINK_PORT, host.guest_port))
     found = daemon.find(host)
     subprocess.run(["ip", "-netns", host.role.namespace, "-batch", "-"], input=dark, text=True, check=True)
     if found:

@@ -91,6 +91,10 @@ class Host:
         return RUN_DIR / f"lab{self.suffix}.toml"
 
     @property
+    def guest_port(self) -> str:
+        return str(self.nic["primary_port" if self.daemon_role == "primary" else "secondary_port"])
+
+    @property
     def log_file(self) -> Path:
         return RUN_DIR / f"daemon{self.suffix}.log"
 
@@ -105,6 +109,11 @@ class Shape(StrEnum):
     def hosts(self) -> tuple[Host, ...]:
         """Every host with a daemon; the daemon of the first one compares."""
         return _HOSTS[self]
+
+    @property
+    def has_link(self) -> bool:
+        """Whether two daemons talk to each other."""
+        return len(self.hosts) > 1
 
     @property
     def bridges(self) -> tuple[tuple[Role, str], ...]:
@@ -125,9 +134,6 @@ class Shape(StrEnum):
         """The host's end of each guest's cable."""
         return {there.role: here for here, there in self.cables if there.role in GUESTS}
 
-    def host(self, role: Role) -> Host:
-        return next(host for host in self.hosts if host.role is role)
-
 
 _COMPARING = ("protected", "observing")
 _PRIMARY_NIC = {"primary_port": PRIMARY_PORT, "queue": QUEUE_NUMBER}
@@ -139,6 +145,10 @@ _HOSTS = {
         Host(Role.HOST_B, "-b", "secondary", _SECONDARY_NIC | {"bridge": BRIDGE}, ("standby",)),
     ),
 }
+FIRST_HOST_AS_SECONDARY = Host(
+    Role.HOST_A, "-a", "secondary", {"secondary_port": PRIMARY_PORT, "bridge": BRIDGE}, ("standby",)
+)
+"""The first of two hosts, once the second one has taken over and wants a secondary."""
 HOST_ROLES = tuple(host.role for hosts in _HOSTS.values() for host in hosts)
 
 _BRIDGES = {

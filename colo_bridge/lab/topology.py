@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pyroute2 import NetNS, netns
 from pyroute2.netlink.exceptions import NetlinkError
@@ -50,6 +51,22 @@ def remove() -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             netns.remove(role.namespace)
     return [role.namespace for role in found]
+
+
+def exchange_guest(cable: Cable) -> None:
+    """Put a new guest, without connections, at an end of a cable, and leave the host's end down and on no bridge."""
+    host_end, guest_end = cable
+    with contextlib.suppress(FileNotFoundError):
+        netns.remove(guest_end.role.namespace)
+    netns.create(guest_end.role.namespace)
+    bare = replace(host_end, bridge="")
+    with NetNS(host_end.role.namespace) as host, NetNS(guest_end.role.namespace) as guest:
+        if found := host.link_lookup(ifname=host_end.device):
+            host.link("del", index=found[0])
+        guest.link("set", index=_index(guest, "lo"), state="up")
+        _lay(host, (bare, guest_end))
+        _finish(host, bare)
+        _finish(guest, guest_end)
 
 
 def existing() -> list[Role]:

@@ -41,14 +41,14 @@ class LinkClient(LinkEnd):
         self._backoff = backoff or Backoff()
 
     def start(self) -> None:
-        self._tick()
+        super().start()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self, reason: str = "the daemon was stopped") -> None:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        await self._close(reason)
+        await super().close(reason)
 
     async def _run(self) -> None:
         while True:

@@ -26,7 +26,10 @@ _MOST_COMPLAINTS = 32
 
 
 class LinkEnd:
-    """Base of `LinkServer` and `LinkClient`; what is sent while the link is down is thrown away, and `up` says so."""
+    """Base of `LinkServer` and `LinkClient`, by itself an end that is never connected.
+
+    What is sent while the link is down is thrown away, and `up` says so.
+    """
 
     def __init__(self, settings: LinkSettings, owner: LinkOwner, credentials: Credentials | None) -> None:
         self.counters = LinkCounters()
@@ -135,7 +138,11 @@ class LinkEnd:
         if self._session is not None:
             self._session.tick()
 
-    async def _close(self, reason: str) -> None:
+    def start(self) -> None:
+        """Serve, until `close`."""
+        self._tick()
+
+    async def close(self, reason: str = "the daemon was stopped") -> None:
         """End everything; gives the last words time to leave."""
         if self._timer is not None:
             self._timer.cancel()

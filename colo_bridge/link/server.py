@@ -34,7 +34,7 @@ _BACKLOG = 64
 
 
 class LinkServer(LinkEnd):
-    """Listens from its making; serves from `start` to `close`. Raises OperatorError if it cannot."""
+    """Has its address from its making, and listens from `start` to `close`; raises OperatorError if it cannot."""
 
     def __init__(
         self,
@@ -45,14 +45,18 @@ class LinkServer(LinkEnd):
         insecure: bool = False,
     ) -> None:
         super().__init__(settings, owner, credentials)
-        self._listener = _listen(listen, credentials is not None, insecure)
+        self._listener = _bind(listen, credentials is not None, insecure)
         self.address = Address(listen.host, self._listener.getsockname()[1])
         self._where = f"at {self.address}"
         self._strangers: dict[asyncio.Task[None] | Stream, None] = {}
 
     def start(self) -> None:
+        try:
+            self._listener.listen(_BACKLOG)
+        except OSError as error:
+            raise _refused(self.address, error) from error
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
-        self._tick()
+        super().start()
         log.info("the link listens at %s%s", self.address, "" if self.credentials else ", without TLS")
 
     async def close(self, reason: str = "the daemon was stopped") -> None:
@@ -62,7 +66,7 @@ class LinkServer(LinkEnd):
         for stranger in list(self._strangers):
             if isinstance(stranger, asyncio.Task):
                 stranger.cancel()
-        await self._close(reason)
+        await super().close(reason)
 
     # Strangers.
 
@@ -147,7 +151,7 @@ class LinkServer(LinkEnd):
         super().closed(stream, closed)
 
 
-def _listen(listen: Address, secure: bool, insecure: bool) -> socket.socket:
+def _bind(listen: Address, secure: bool, insecure: bool) -> socket.socket:
     resolved = address.resolve(listen)
     if not secure:
         address.check_plain(str(resolved.address[0]), insecure)
@@ -156,9 +160,12 @@ def _listen(listen: Address, secure: bool, insecure: bool) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         prepare(listener)
         listener.bind(resolved.address)
-        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OperatorError(f"the link cannot listen at {listen}: {error.strerror or error}") from error
+        raise _refused(listen, error) from error
     return listener
+
+
+def _refused(listen: Address, error: OSError) -> OperatorError:
+    return OperatorError(f"the link cannot listen at {listen}: {error.strerror or error}")

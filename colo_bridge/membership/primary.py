@@ -23,7 +23,8 @@
     CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
 
-(1) What an operator chose, SOLO or DRAINED, ends only by `protect` (and the comparison that follows) or `resume`.
+(1) What an operator chose, SOLO or DRAINED, ends only by `protect` (and the comparison that follows) or `resume`; LIVE
+    only by `protect`.
 (2) SOLO only where the policy says so, and not where the other side has been live since the replicas were last
     protected: then an operator has to say that it is off, by `solo` with `fenced`.
 (3) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
@@ -54,6 +55,8 @@ class PrimaryState(enum.Enum):
     ASKING = "asking"
     """The arbiter."""
     SOLO = "solo"
+    LIVE = "live"
+    """Solo too: the guest is a secondary that has gone live, and has had no secondary of its own yet."""
     CLOSED = "closed"
     DRAINED = "drained"
     YIELDED = "yielded"
@@ -65,7 +68,7 @@ _HELD = frozenset((PrimaryState.WAITING, PrimaryState.UNSYNCHRONISED, PrimarySta
 _STILL = frozenset((PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED, PrimaryState.YIELDED))
 """Nothing new has left since the state before."""
 _OPERATOR = "an operator said so"
-_PASSING = frozenset((PrimaryState.SOLO, PrimaryState.DRAINED))
+_PASSING = frozenset((PrimaryState.SOLO, PrimaryState.LIVE, PrimaryState.DRAINED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +101,17 @@ class PrimaryCounters:
 class PrimaryMembership:
     """See the table above."""
 
-    def __init__(self, policy: PrimaryPolicy, now: float, *, yielded: bool = False) -> None:
-        """`yielded`: as it was when the daemon ended."""
+    def __init__(self, policy: PrimaryPolicy, now: float, *, yielded: bool = False, live: bool = False) -> None:
+        """`yielded`: as it was when the daemon ended; `live`: begin as a secondary that has gone live."""
         self.policy = policy
-        self.state = PrimaryState.YIELDED if yielded else PrimaryState.WAITING
+        begin = PrimaryState.LIVE if live else PrimaryState.WAITING
+        self.state = PrimaryState.YIELDED if yielded else begin
         self.since = now
-        self.reason = "the other side had gone live before the daemon began" if yielded else "no secondary has come yet"
+        self.reason = "no secondary has come yet"
+        if yielded:
+            self.reason = "the other side had gone live before the daemon began"
+        elif live:
+            self.reason = "the guest has gone live"
         self._entered = dict.fromkeys(PrimaryState, 0)
         self._question = Question(Claim.SOLO, policy.arbiter, policy.retry)
         self._deadline = now + policy.secondary_timeout
@@ -112,7 +120,7 @@ class PrimaryMembership:
         self._peer_was_live = yielded
         self.is_synchronised = False
         """Whether the secondary has all that has left; it must be told whenever that changes."""
-        self._is_chosen = False
+        self._is_chosen = live
         self._wish: PrimaryState | None = None
         self._why = ""
         self._drain_by: float | None = None
@@ -274,7 +282,7 @@ class PrimaryMembership:
         self._refuse_if_peer_was_live()
         if self.state is PrimaryState.DRAINED:
             return []
-        if not self._is_there or self.state is PrimaryState.SOLO:
+        if not self._is_there or self.state in (PrimaryState.SOLO, PrimaryState.LIVE):
             return self._go_alone(PrimaryState.DRAINED, now)
         self._drain_by = now + self.policy.secondary_timeout
         return [RequestCheckpoint("drain")]

@@ -15,7 +15,7 @@ import pytest
 
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config, parse
-from colo_bridge.daemon import comparing, guard, link_of, primary, secondary
+from colo_bridge.daemon import comparison, guard, link_of, protector, secondary
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.daemon.primary import Primary
@@ -35,9 +35,10 @@ BEATS = "heartbeat_interval = 0.05\nheartbeat_timeout = 10.0"
 def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Timers that nobody waits for, and signals that nothing ends with."""
     monkeypatch.setattr(guard, "_INTERVAL", 0.01)
-    monkeypatch.setattr(comparing, "TICK", 0.01)
-    monkeypatch.setattr(comparing, "AGE", 0.02)
-    monkeypatch.setattr(primary, "_TELL", 0.02)
+    for module in (comparison, protector):
+        monkeypatch.setattr(module, "TICK", 0.01)
+    monkeypatch.setattr(comparison, "AGE", 0.02)
+    monkeypatch.setattr(protector, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TICK", 0.01)
     monkeypatch.setattr(secondary, "_AGAIN", 0.02)
@@ -91,6 +92,10 @@ class Cable:
 
     def mend(self) -> None:
         self.whole = True
+
+    def forget(self) -> None:
+        """It was never laid."""
+        self._listener.close()
 
     async def close(self) -> None:
         self.cut()
@@ -147,7 +152,7 @@ class Host:
     @property
     def far(self) -> Any:
         """The other side, as this daemon sees it."""
-        return self.daemon._far
+        return self.daemon._protector._far if self.config.role == "primary" else self.daemon._far
 
     @property
     def state(self) -> str:

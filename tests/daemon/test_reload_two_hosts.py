@@ -12,6 +12,7 @@ import pytest
 
 from colo_bridge.config import load, parse_passthrough
 from colo_bridge.daemon.primary import Primary
+from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.secondary import Secondary
 from colo_bridge.errors import OperatorError
 from colo_bridge.link import pki
@@ -75,31 +76,36 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+def side(daemon: Primary | Secondary) -> Protector | Secondary:
+    """Who has the link."""
+    return daemon._protector if isinstance(daemon, Primary) else daemon
+
+
 def add(file: Path, text: str) -> None:
     file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
 def test_the_next_session_is_greeted_with_the_digest_of_the_file(made: Made) -> None:
     daemon, file = made
-    before = daemon._far.hello()
+    before = side(daemon)._far.hello()
     add(file, RULE)
     assert daemon.reload() == ["passthrough"]
-    after = daemon._far.hello()
+    after = side(daemon)._far.hello()
     assert after == replace(before, configuration=load(file).digest())
     assert after.configuration != before.configuration
 
 
 def test_certificates_are_read_again_though_no_key_has_changed(made: Made) -> None:
     daemon, _ = made
-    context = daemon._link.credentials.context
+    context = side(daemon)._far.link.credentials.context
     assert daemon.reload() == []
-    assert daemon._link.credentials.context is not context
+    assert side(daemon)._far.link.credentials.context is not context
 
 
 @pytest.mark.parametrize("change", ["certificate", "another key"])
 def test_it_is_all_or_nothing(made: Made, change: str) -> None:
     daemon, file = made
-    before, context = daemon._far.hello(), daemon._link.credentials.context
+    before, context = side(daemon)._far.hello(), side(daemon)._far.link.credentials.context
     add(file, RULE)
     if change == "certificate":
         for path in (file.parent / "tls").glob("*-cert.pem"):
@@ -108,15 +114,15 @@ def test_it_is_all_or_nothing(made: Made, change: str) -> None:
         add(file, "[limits]\nconnections = 100\n")
     with pytest.raises(OperatorError):
         daemon.reload()
-    assert daemon._far.hello() == before
-    assert daemon._link.credentials.context is context
+    assert side(daemon)._far.hello() == before
+    assert side(daemon)._far.link.credentials.context is context
 
 
 def test_no_certificate_is_read_where_the_rules_are_refused(tmp_path: Path, certificates: Path) -> None:
     daemon, file = make(PRIMARY, Primary, "host-a", tmp_path, certificates)
-    daemon._rules.add(parse_passthrough({"name": "late", "vlan": 7}))
-    context = daemon._link.credentials.context
+    daemon._protector.comparison._rules.add(parse_passthrough({"name": "late", "vlan": 7}))
+    context = side(daemon)._far.link.credentials.context
     add(file, "".join(RULE.replace("ssh", f"r{number}") for number in range(64)))
     with pytest.raises(OperatorError, match="64 passthrough rules are the most"):
         daemon.reload()
-    assert daemon._link.credentials.context is context
+    assert side(daemon)._far.link.credentials.context is context

@@ -20,7 +20,7 @@ import uvloop
 from colo_bridge.cli import toml
 from colo_bridge.cli.main import main
 from colo_bridge.config import Config, parse
-from colo_bridge.daemon import comparing as comparing_module
+from colo_bridge.daemon import comparison as comparison_module
 from colo_bridge.daemon import divergences as divergences_module
 from colo_bridge.daemon import guard as guard_module
 from colo_bridge.daemon.client import ask
@@ -78,8 +78,8 @@ class Daemon:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "_INTERVAL", 0.01)
-    monkeypatch.setattr(comparing_module, "TICK", 0.01)
-    monkeypatch.setattr(comparing_module, "AGE", 0.01)
+    monkeypatch.setattr(comparison_module, "TICK", 0.01)
+    monkeypatch.setattr(comparison_module, "AGE", 0.01)
 
 
 @pytest.fixture(autouse=True)

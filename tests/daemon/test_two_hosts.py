@@ -337,8 +337,9 @@ def test_a_failover_goes_on_with_the_numbers_that_clients_know(tmp_path: Path) -
             hosts.uplink.put(tcp(**TO_GUEST, seq=101, ack=1005))
             await hosts.until(lambda: read_tcp(hosts.tap.sent[-1]).ack == 5005)
             hosts.tap.put(tcp(seq=5005, ack=101, payload=b"live"))
-            await hosts.until(lambda: hosts.b.counter("live_packets") == 1)
-            assert [read_tcp(frame).seq for frame in hosts.uplink.sent if b"live" in frame] == [1005]
+            await hosts.until(lambda: b"live" in hosts.uplink.sent[-1])
+            assert read_tcp(hosts.uplink.sent[-1]).seq == 1005
+            assert hosts.b.counter("live_packets") == len(hosts.uplink.sent)
             assert hosts.b.status["state"] == "live"
 
     play(scenario)
@@ -447,15 +448,18 @@ def test_a_live_guest_gets_its_way_to_the_network_as_soon_as_there_is_one(
             ports.obstacle = KernelError("the bridge br0 is missing")
             hosts.cable.cut()
             await hosts.b.enters("alone")
+            hosts.tap.put(named("kept"))
+            await hosts.until(lambda: not hosts.tap.waiting)
             with pytest.raises(
                 PeerError, match="live, but not on the network yet: nic net0: the bridge br0 is missing"
             ):
                 await hosts.b.ask("failover", fenced=True)
-            hosts.tap.put(named("kept meanwhile"))
-            await hosts.until(lambda: ports.times("go live") > 2)
+            hosts.tap.put(named("kept as well"))
+            await hosts.until(lambda: ports.times("go live") > 2 and not hosts.tap.waiting)
             ports.obstacle = None
             await hosts.until(lambda: hosts.uplink is not None and hosts.uplink.sent)
-            assert hosts.uplink.sent[0] == named("kept meanwhile")
+            assert hosts.uplink.sent[:2] == [named("kept"), named("kept as well")]
+            assert hosts.b.counter("live_lost_packets") == 0
             assert sum("not on the network" in record.message for record in caplog.records) == 1
 
     play(scenario)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from colo_bridge.checkpoint.replica import News
+from colo_bridge.daemon.checkpoints import Checkpoints
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import TO_GUEST, checkpoint, in_colo, named, play, settle, synchronised, tells
+from tests.daemon.hosts import TO_GUEST, Host, checkpoint, in_colo, named, play, settle, synchronised, tells
 from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -51,10 +52,10 @@ def test_a_secondary_that_loses_count_is_no_standby_until_the_next_checkpoint(tm
         async with synchronised(tmp_path) as hosts:
             (held,) = await hosts.held(named("held"))
             tells(hosts.b, news)
-            assert hosts.b.state != "standby"
             hosts.tap.put(named("held"))
             await hosts.until(lambda: hosts.b.counter("discarded_egress") == 1)
             await hosts.a.enters("unsynchronised")
+            await hosts.b.enters("unsynchronised")
             assert held not in hosts.queue.accepted
             if news is News.LOST:
                 tells(hosts.b, News.JOINED)
@@ -143,5 +144,74 @@ def test_a_live_guest_is_not_stopped_by_what_its_hypervisor_says(tmp_path: Path)
             tells(hosts.b, News.LOST, News.STOPPED)
             hosts.tap.put(named("live"))
             await hosts.until(lambda: named("live") in hosts.uplink.sent)
+
+    play(scenario)
+
+
+# The primary's own hypervisor.
+
+
+def quits(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+    """As it answered before, and does not any more."""
+    answers(monkeypatch, True)
+    host.daemon._protector._tick()
+    answers(monkeypatch, False)
+    tells(host, News.LOST)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, does: bool) -> None:
+    monkeypatch.setattr(Checkpoints, "hypervisor_answers", does)
+
+
+def test_a_primary_whose_guest_is_gone_lets_the_secondary_take_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its daemon lives and the link is up, but it must not win the arbiter for a guest that is dead."""
+
+    async def scenario() -> None:
+        by_itself = 'on_primary_lost = "arbiter"\nprimary_timeout = 0.05'
+        arbiter = '[arbiter]\ncommand = ["true"]'
+        async with synchronised(
+            tmp_path, link="secondary_timeout = 0.1", a=arbiter, b=arbiter, link_b=by_itself
+        ) as hosts:
+            await hosts.held(named("held"))
+            quits(monkeypatch, hosts.a)
+            await hosts.a.enters("closed")
+            await hosts.b.enters("live")
+            await hosts.a.enters("yielded")
+            assert (hosts.queue.accepted, hosts.a.counter("arbiter_asked"), hosts.a.counter("solo")) == ([], 0, 0)
+
+    play(scenario)
+
+
+def test_a_primary_whose_guest_is_there_again_waits_for_the_secondary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            quits(monkeypatch, hosts.a)
+            await hosts.a.enters("closed")
+            await hosts.b.enters("alone")
+            answers(monkeypatch, True)
+            await hosts.a.enters("waiting")
+            await hosts.b.enters("unsynchronised")
+            tells(hosts.a, News.JOINED)
+            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.protected()
+
+    play(scenario)
+
+
+def test_where_colo_has_ended_the_secondary_may_take_over_until_the_primary_goes_on_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with synchronised(tmp_path, link="secondary_timeout = 0.3") as hosts:
+            tells(hosts.a, News.LOST)
+            await hosts.a.enters("lost")
+            await settle()
+            assert hosts.b.state == "standby"
+            await hosts.a.enters("solo")
+            await hosts.b.enters("unsynchronised")
 
     play(scenario)

@@ -28,6 +28,7 @@ WAYS = {
     PrimaryState.LOST: [JOIN, COMPARE, LOSE],
     PrimaryState.ASKING: [JOIN, COMPARE, LOSE, WAIT],
     PrimaryState.SOLO: [JOIN, COMPARE, LOSE, WAIT, WIN],
+    PrimaryState.LIVE: [],
     PrimaryState.CLOSED: [JOIN, COMPARE, LOSE, WAIT, LOSE_ARBITER],
     PrimaryState.DRAINED: [("drain",), WIN],
     PrimaryState.YIELDED: [JOIN, LIVE],
@@ -68,7 +69,7 @@ class Side:
 
 
 def side_in(state: PrimaryState) -> Side:
-    side = Side(ARBITRATED, *WAYS[state])
+    side = Side(ARBITRATED, *WAYS[state], live=state is PrimaryState.LIVE)
     assert side.state is state
     return side
 
@@ -98,15 +99,22 @@ def test_a_secondary_that_joins_does_not_end(state):
     assert side_in(state).do(JOIN).state is state
 
 
-@pytest.mark.parametrize("state", all_but(PrimaryState.YIELDED, PrimaryState.DRAINED))
+@pytest.mark.parametrize("state", all_but(PrimaryState.YIELDED, PrimaryState.DRAINED, PrimaryState.LIVE))
 def test_comparison_protects_from(state):
     assert side_in(state).do(COMPARE).state is PrimaryState.PROTECTED
 
 
-@pytest.mark.parametrize("state", [PrimaryState.DRAINED, PrimaryState.YIELDED])
+@pytest.mark.parametrize("state", [PrimaryState.DRAINED, PrimaryState.YIELDED, PrimaryState.LIVE])
 def test_comparison_does_not_end(state):
     side = side_in(state).do(JOIN, COMPARE)
     assert (side.state, side.actions) == (state, [])
+
+
+def test_a_live_guest_is_compared_once_an_operator_wants_it():
+    side = side_in(PrimaryState.LIVE).do(JOIN, ("protect",))
+    assert side.membership.traffic is Traffic.PASS
+    assert side.told == [RequestCheckpoint("protect")]
+    assert side.do(COMPARE, LOSE, WAIT, WIN).state is PrimaryState.SOLO
 
 
 def test_what_is_lost_is_held_for():
@@ -275,7 +283,7 @@ def test_once_compared_again_it_is_as_if_it_had_never_yielded():
 # This side's own guest.
 
 
-@pytest.mark.parametrize("state", all_but(PrimaryState.YIELDED, PrimaryState.DRAINED))
+@pytest.mark.parametrize("state", all_but(PrimaryState.YIELDED, PrimaryState.DRAINED, PrimaryState.LIVE))
 def test_without_a_guest_nothing_leaves_and_nobody_is_asked(state):
     side = side_in(state).do(GUEST_LOST)
     assert side.state is PrimaryState.CLOSED

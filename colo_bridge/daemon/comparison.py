@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.compare.observer import Observer
 from colo_bridge.config import Config
 from colo_bridge.daemon import journal
-from colo_bridge.daemon.checkpoints import Checkpoints
+from colo_bridge.daemon.checkpoints import Checkpoints, Replicas
 from colo_bridge.daemon.control import Verb
 from colo_bridge.daemon.divergences import Divergences
-from colo_bridge.daemon.life import Life, Work, every
+from colo_bridge.daemon.life import Work, every
 from colo_bridge.daemon.primary_side import PrimarySide
 from colo_bridge.daemon.rules import PassthroughRules
 from colo_bridge.daemon.settings import CURE
-from colo_bridge.kernel.boundary import Protection
 
 log = logging.getLogger(__name__)
 
@@ -28,107 +27,104 @@ TICK = 0.05
 AGE = 1.0
 """Seconds between two looks for idle connections and reached limits."""
 
-Nic = TypeVar("Nic", bound=Protection)
 Path = TypeVar("Path", bound=PrimarySide)
 
 
-class Comparing(Life[Nic], Generic[Nic, Path]):
-    """Base of the daemons with a comparator; `_paths` has one member for each NIC."""
+class Comparison(Generic[Path]):
+    """The comparators of a guest; `paths` has one member for each NIC, from `serve` on."""
 
-    def __init__(
-        self, config: Config, verbs: Mapping[str, Verb], of_hypervisor: Callable[[News], None] | None = None
-    ) -> None:
+    def __init__(self, config: Config, of_hypervisor: Callable[[News], None] | None = None) -> None:
         """`of_hypervisor`: the replicas are on two hosts, and this hears what the hypervisor of the one here does."""
+        self._config = config
         self._rules = PassthroughRules(config.passthrough)
-        self._checkpoints = Checkpoints(config, of_hypervisor)
-        super().__init__(config, {"checkpoint": self._checkpoints.on_request, **self._rules.verbs(), **verbs})
-        self._observes = config.compare.mode == "observe"
-        self._divergences = Divergences(config, self._checkpoints.request)
         self._limits = journal.Limits()
-        self._paths: list[Path] = []
+        self.checkpoints = Checkpoints(config, of_hypervisor)
+        self.divergences = Divergences(config, self.checkpoints.request)
+        self.observes = config.compare.mode == "observe"
+        self.paths: Sequence[Path] = ()
 
-    def _timers(self) -> list[Work]:
-        return [every(TICK, self._tick), every(CURE, self._cure), every(AGE, self._age)]
+    def verbs(self) -> dict[str, Verb]:
+        return {"checkpoint": self.checkpoints.on_request, **self._rules.verbs()}
+
+    # Life.
+
+    def serve(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+        self._rules.serve([path.comparator.passthrough for path in paths])
+
+    def begin(self, replicas: Replicas) -> list[Work]:
+        """What has to run from now on; checkpoints are carried over to `replicas`."""
+        self.divergences.start()
+        timers = [every(TICK, self._tick), every(CURE, self._cure), every(AGE, self._age)]
+        return [*timers, *self.checkpoints.serve(replicas)]
+
+    async def end(self) -> None:
+        await self.checkpoints.close()
+        self.divergences.close()
+
+    def prepare_reload(self, config: Config) -> Callable[[], None]:
+        """Look whether changed rules can be taken over; what is returned does it."""
+        self._rules.merged(config.passthrough)
+        return lambda: self._rules.reload(config.passthrough)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for path in self._paths:
+        for path in self.paths:
             path.tick(now)
-        self._checkpoints.step()
+        self.checkpoints.step()
 
     def _cure(self) -> None:
         now = time.monotonic()
-        for path in self._paths:
+        for path in self.paths:
             path.cure(now)
 
     def _age(self) -> None:
         now = time.monotonic()
-        for path in self._paths:
+        for path in self.paths:
             path.age(now)
         for sentence in self._limits.reached(self._compared()):
             log.warning("%s; see [limits]", sentence)
 
-    def _prepare_reload(self, config: Config) -> Callable[[], None]:
-        self._rules.merged(config.passthrough)
-        rest = super()._prepare_reload(config)
-
-        def take_over() -> None:
-            self._rules.reload(config.passthrough)
-            rest()
-
-        return take_over
-
-    async def _end(self) -> None:
-        await self._checkpoints.close()
-        self._divergences.close()
-
     # What is said about it.
 
-    def _summary(self) -> str:
-        unsynchronised = self._unsynchronised()
-        text = self.state
-        if unsynchronised:
-            text += f", {unsynchronised} connections from before the start are not compared"
-        return text
+    def summary(self, state: str) -> str:
+        if unsynchronised := self._unsynchronised():
+            return f"{state}, {unsynchronised} connections from before the start are not compared"
+        return state
 
-    def _compared(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for path in self._paths:
-            total.update(path.comparator.counters())
-        return total
-
-    def _counters(self) -> dict[str, int]:
-        kernel = self._guard.kernel
+    def counters(self, kernel: Mapping[str, int]) -> dict[str, int]:
         return {
             **self._compared(),
-            **self._divergences.counters(),
+            **self.divergences.counters(),
             "queue_dropped": kernel.get("queue_queue_dropped", 0),
             "queue_user_dropped": kernel.get("queue_socket_dropped", 0),
             "socket_dropped": kernel.get("queue_socket_overruns", 0),
             "mirror_tap_dropped": kernel.get("mirror_unread_dropped", 0),
-            "unprotected_checks": self._guard.unprotected_checks,
         }
 
     def status(self) -> dict[str, object]:
         return {
-            **self._identity(),
-            "epoch": self._checkpoints.epoch,
-            "counters": self._counters(),
-            "kernel": self._guard.kernel,
-            **self._divergences.status(),
-            "checkpoint": self._checkpoints.status(),
-            "checkpoints": self._checkpoints.counters(),
+            "epoch": self.checkpoints.epoch,
+            **self.divergences.status(),
+            "checkpoint": self.checkpoints.status(),
+            "checkpoints": self.checkpoints.counters(),
             "unsynchronised_connections": self._unsynchronised(),
             "passthrough": self._rules.counters(),
             "observed_services": self._observed_services(),
         }
 
+    def _compared(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for path in self.paths:
+            total.update(path.comparator.counters())
+        return total
+
     def _unsynchronised(self) -> int:
-        return sum(path.comparator.unsynchronised_connections() for path in self._paths)
+        return sum(path.comparator.unsynchronised_connections() for path in self.paths)
 
     def _observed_services(self) -> dict[str, dict[str, int]]:
         """By NIC where there are several."""
-        comparators = [path.comparator for path in self._paths]
+        comparators = [path.comparator for path in self.paths]
         tables = [comparator.services.table() for comparator in comparators if isinstance(comparator, Observer)]
         if len(tables) < 2:
             return tables[0] if tables else {}
