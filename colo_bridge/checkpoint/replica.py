@@ -12,7 +12,6 @@
     any other         stopped                     STOPPED   STOPPED
     STOPPED           status "colo", in COLO      PAUSED    PAUSED
     STOPPED           status "colo", not in COLO  DOUBTFUL  -
-                      or stopped again meanwhile
     STOPPED           status "running", in COLO   DOUBTFUL  -
     STOPPED           any other status            HALTED    GOES_ON
     PAUSED            resumed, in order           ACTIVE    RESUMED
@@ -38,7 +37,7 @@ import enum
 
 IN_COLO = "colo"
 """What a hypervisor answers about a replica that stands still for a checkpoint, and about a migration in COLO."""
-_IS_RUNNING = "running"
+IS_RUNNING = "running"
 
 
 class Phase(enum.Enum):
@@ -87,7 +86,7 @@ class Replica:
         if status == IN_COLO:
             self.phase = Phase.DOUBTFUL
             return News.STOPPED
-        if self._in_colo and status != _IS_RUNNING:
+        if self._in_colo and status != IS_RUNNING:
             # Nor would it tell of a checkpoint: it stands still already.
             self.phase = Phase.HALTED
             return News.JOINED
@@ -111,19 +110,19 @@ class Replica:
         self.phase = Phase.STOPPED
         return News.STOPPED
 
-    def status(self, status: str, read_up_to: float, stopped_again: bool = False) -> News | None:
+    def status(self, status: str, read_up_to: float) -> News | None:
         """Why it stands still; `read_up_to`: what it had sent until then was read.
 
-        `stopped_again`: it has gone on and stopped again, and that may be what the answer is about.
+        The answer must be about this stop: who has gone on before it answered is running, whatever it does now.
         """
         if self.phase is not Phase.STOPPED:
             return None
         self._read_up_to = read_up_to
-        if status == IN_COLO and self._in_colo and not stopped_again:
+        if status == IN_COLO and self._in_colo:
             self.phase = Phase.PAUSED
             return News.PAUSED
         # A checkpoint, perhaps: it has gone on before it could answer, or nobody has heard that it is in COLO again.
-        if status == IN_COLO or (status == _IS_RUNNING and self._in_colo):
+        if status == IN_COLO or (status == IS_RUNNING and self._in_colo):
             self._in_colo, self._is_over = True, False
             self.phase = Phase.DOUBTFUL
             return None

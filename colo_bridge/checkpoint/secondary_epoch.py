@@ -63,6 +63,8 @@ class SecondaryEpoch:
         self.alignment = Alignment.APART
         self.epoch = 0
         """Of what this side sends."""
+        self.checkpoints = 0
+        """That the guest has made, in all eras."""
         self.sends = False
         """Whether what the guest sends goes to the primary's side."""
         self.delivers = dict.fromkeys(streams, False)
@@ -153,6 +155,7 @@ class SecondaryEpoch:
 
     def _resumed(self) -> list[Action]:
         self._in_colo, self._standing = True, False
+        self.checkpoints += 1
         if self.alignment is not Alignment.ALIGNED:
             return [Synchronised(), ReadGuest(True), *self._fence()]
         self.epoch += 1

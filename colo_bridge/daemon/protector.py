@@ -292,7 +292,6 @@ class Protector:
         peer = self.link.peer
         return {
             **self.comparison.status(),
-            "epoch": self._far.epoch.epoch,
             "reason": self.membership.reason,
             "since": time.monotonic() - self.membership.since,
             "link": {"up": self.link.up, "peer": peer.identity if peer is not None else ""},

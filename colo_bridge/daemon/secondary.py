@@ -340,7 +340,7 @@ class Secondary(Life[SecondaryNic]):
             "reason": membership.reason,
             "since": now - membership.since,
             "risks": membership.risks(now),
-            "epoch": self._far.epoch.epoch,
+            "epoch": self._far.epoch.checkpoints,
             "link": {"up": self._link.up, "peer": peer.identity if peer is not None else ""},
             "replica": self._standby.phase if self._standby is not None else "",
             "counters": self._counters(),

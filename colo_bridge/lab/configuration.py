@@ -38,7 +38,7 @@ _GIVE_BACK = """[ "$(readlink "$0")" != "$COLO_IDENTITY" ] || rm "$0\""""
 def make(options: Options, host: Host) -> str:
     """The text of a host's file, checked; raises OperatorError for a setting that the daemon would refuse."""
     document = _common(options, host)
-    if len(options.shape.hosts) > 1:
+    if options.shape.has_link:
         document |= _of_two(options, host)
     for setting in (*options.settings, *options.host_settings.get(host.role, ())):
         _apply(document, setting)
@@ -73,7 +73,7 @@ def _checkpoint(options: Options, host: Host) -> Document:
     """Who makes them: a command that says at once that it is done, where guests have no state to copy, or QEMU."""
     if options.guests is Guests.NAMESPACES:
         return {"command": ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]}
-    if len(options.shape.hosts) > 1:
+    if options.shape.has_link:
         return {"provider": "qmp", "qmp": str(Role(host.daemon_role).qmp_socket)}
     sockets = {f"qmp_{guest}": str(guest.qmp_socket) for guest in GUESTS}
     return {"provider": "qmp", **sockets}

@@ -118,7 +118,7 @@ def _make(options: Options, texts: Sequence[tuple[Host, str]]) -> None:
 
 def _protect(options: Options) -> None:
     hosts = options.shape.hosts
-    if options.tls and len(hosts) > 1:
+    if options.tls and options.shape.has_link:
         pki.init(PKI_DIR, configuration.host_names(hosts), datetime.now(UTC), _CERTIFICATES_DAYS)
     if options.guests is Guests.QEMU:
         pair.start(options.shape)

@@ -111,6 +111,11 @@ class Shape(StrEnum):
         return _HOSTS[self]
 
     @property
+    def has_link(self) -> bool:
+        """Whether two daemons talk to each other."""
+        return len(self.hosts) > 1
+
+    @property
     def bridges(self) -> tuple[tuple[Role, str], ...]:
         return _BRIDGES[self]
 
@@ -128,9 +133,6 @@ class Shape(StrEnum):
     def guest_ports(self) -> dict[Role, End]:
         """The host's end of each guest's cable."""
         return {there.role: here for here, there in self.cables if there.role in GUESTS}
-
-    def host(self, role: Role) -> Host:
-        return next(host for host in self.hosts if host.role is role)
 
 
 _COMPARING = ("protected", "observing")

@@ -25,8 +25,8 @@ from colo_bridge.link.protocol.messages import Hello, Message
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import Buffer
 
-_READS = 16
-"""That one callback makes; TLS gives 16 KB with each."""
+_READS = 4
+"""Times that one callback fills the conversation's room: others have to be read as well."""
 _LARGE = 1 << 13
 """Bytes from which on a system call costs less than putting packets together."""
 _LINGER = 1.0
@@ -67,6 +67,7 @@ class Stream:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._reading = True
+        self._read_error: OSError | None = None
         self._writing = False
         self._was_full = False
         self._postponed: list[Action] = []
@@ -90,7 +91,7 @@ class Stream:
                 return
             room = conversation.room()
             try:
-                count = self._socket.recv_into(room)
+                count = self._receive(room)
             except _NOT_NOW:
                 return
             except OSError as error:
@@ -101,11 +102,30 @@ class Stream:
                 return
             self.received_bytes += count
             self._perform(conversation.received(count, time.monotonic()))
-            if self._tls is None and count < len(room):
+            if count < len(room):
                 return
         if self._tls is not None and not self._closed and self._tls.pending():
             # What OpenSSL has read already wakes nobody.
             self._loop.call_soon(self.read)
+
+    def _receive(self, room: memoryview) -> int:
+        """As much as has come and fits; 0 at the end, an error that tells why there is nothing."""
+        if self._tls is None:
+            return self._socket.recv_into(room)
+        if self._read_error is not None:
+            raise self._read_error
+        # TLS gives 16 KB with each call: put together, they are looked at once.
+        count = 0
+        try:
+            while count < len(room) and (more := self._tls.recv_into(room[count:])):
+                count += more
+        except OSError as error:
+            if not count:
+                raise
+            if not isinstance(error, _NOT_NOW):
+                # It may not be told twice, and what came before it comes first.
+                self._read_error = error
+        return count
 
     def pause(self) -> None:
         """Read no more, and hand over nothing, until `resume`: the other side has to wait.

@@ -5,7 +5,7 @@
     message         virtio-net header (if any), then the Ethernet frame
 
 1. Any cutting of the stream gives the same frames, and what a decoder keeps is bounded by its buffer.
-2. Nothing is copied but the beginning of a frame that is still incomplete at the end of the buffer.
+2. Nothing is copied but the beginning of a frame that is still incomplete where the buffer ends.
 3. A length above the limit ends the stream: nothing behind it can be found any more.
 
 An empty message is a frame like any other here: too short to be parsed, not a reason to stop.
@@ -38,23 +38,30 @@ class FramingError(PeerError):
 class FrameDecoder:
     """Write to `room()`, then take the `frames`; indexes hold until the next `room()`."""
 
-    __slots__ = ("_end", "_largest", "_start", "_view", "_words", "buffer")
+    __slots__ = ("_end", "_largest", "_least", "_start", "_view", "_words", "buffer")
 
-    def __init__(self, vnet_header: bool, largest: int = LARGEST_MESSAGE) -> None:
-        """`vnet_header`: there is a second word, the length of a virtio-net header."""
+    def __init__(self, vnet_header: bool, largest: int = LARGEST_MESSAGE, messages: int = 2) -> None:
+        """`vnet_header`: there is a second word, the length of a virtio-net header.
+
+        The buffer has room for that many of the largest `messages`, two at least.
+        """
         self._words = _LENGTHS if vnet_header else _LENGTH
         self._largest = largest
-        # Twice the largest: at least half of it is free once what is incomplete has moved to the front.
-        self.buffer = bytearray(2 * (largest + self._words.size))
+        self._least = largest + self._words.size
+        self.buffer = bytearray(messages * self._least)
         self._view = memoryview(self.buffer)
         self._start = self._end = 0
 
     def room(self) -> memoryview:
         """Where the next bytes of the stream belong: never empty."""
-        if self._start:
-            incomplete = self.buffer[self._start : self._end]
-            self.buffer[: len(incomplete)] = incomplete
-            self._start, self._end = 0, len(incomplete)
+        start, end = self._start, self._end
+        if start == end:
+            self._start = self._end = 0
+        elif start and len(self.buffer) - end < self._least:
+            # Once in a while only. It cannot fill the buffer there: it is shorter than the largest message.
+            self._end = end - start
+            self.buffer[: end - start] = self.buffer[start:end]
+            self._start = 0
         return self._view[self._end :]
 
     def frames(self, count: int) -> Iterator[Frame]:

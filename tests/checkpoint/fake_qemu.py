@@ -108,7 +108,17 @@ class FakeQemu:
                 self.asked += 1
             case "x-colo-lost-heartbeat":
                 self.alone += 1
+                self._end_colo()
         return {}
+
+    def _end_colo(self) -> None:
+        """A guest that stands still goes on, one that runs is stopped for a moment; not where COLO is over."""
+        if self.migration == "colo":
+            if self.status == "running":
+                self.stop("finish-migrate")
+            self.exit("request")
+            self.migration = "completed"
+            self.go_on()
 
     def _send(self, message: dict[str, Any]) -> None:
         self.say(json.dumps(message).encode() + b"\r\n")

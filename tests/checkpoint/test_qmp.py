@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy, State
-from colo_bridge.checkpoint.providers import monitor
+from colo_bridge.checkpoint.providers import monitor, qmp_client
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
 from colo_bridge.config import CheckpointConfig
@@ -352,7 +352,7 @@ def test_a_qemu_that_does_not_answer_is_lost(play, monkeypatch, caplog) -> None:
     [
         (b"\0\xff\r\n", True),
         (b"[]\r\n", True),
-        (b"x" * (monitor.LINE_BYTES + 1), True),
+        (b"x" * (qmp_client.LINE_BYTES + 1), True),
         (b'{"event": 7}\r\n', False),
         (b'{"event": "RESUME", "timestamp": 7}\r\n', False),
     ],

@@ -64,13 +64,6 @@ def test_only_the_status_tells_why_it_stands_still(status, phase, news):
     assert replica.phase is phase
 
 
-def test_a_status_that_may_be_about_a_later_pause_proves_nothing():
-    replica = replica_in(Phase.STOPPED)
-    assert replica.status("colo", 10.0, stopped_again=True) is None
-    assert replica.phase is Phase.DOUBTFUL
-    assert replica.resumed(11.0) is News.SPOILED
-
-
 def test_a_status_that_came_late_matters_only_in_colo():
     replica = replica_in(Phase.RUNNING)
     replica.stopped()

@@ -203,9 +203,19 @@ def test_a_primary_is_told_that_it_is_alone_only_if_it_waits_for_the_secondary(p
         rig.primary.lost_heartbeat()
         rig.primary.lost_heartbeat()
         await until(lambda: rig.qemu.alone == 1)
-        rig.qemu.exit()
-        await until(lambda: News.LOST in rig.heard)
+        await until(lambda: rig.primary.phases() == {"primary": "exited"})
         rig.primary.lost_heartbeat()
-        await until(lambda: rig.qemu.alone == 2)
+        await asyncio.sleep(NOTHING_ELSE)
+        assert rig.qemu.alone == 1
+
+    play(scenario, "primary")
+
+
+def test_a_primary_whose_secondary_has_gone_in_mid_run_is_told_as_well(play) -> None:
+    async def scenario(rig: Heard) -> None:
+        rig.qemu.exit()
+        await until(lambda: rig.primary.phases() == {"primary": "exited"})
+        rig.primary.lost_heartbeat()
+        await until(lambda: rig.qemu.alone == 1)
 
     play(scenario, "primary")

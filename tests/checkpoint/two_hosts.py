@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,8 @@ class Answer:
     status: str
     migration: str
     copies: int
+    gone_on: bool = False
+    """Before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,8 @@ class Host:
         if self.monitor is not None and self.qemu.out:
             message = self.qemu.out.popleft()
             if isinstance(message, Answer):
-                self.replies.append(message)
+                gone_on = any(isinstance(item, Event) and item.name == "RESUME" for item in self.inbox)
+                self.replies.append(replace(message, gone_on=gone_on))
             else:
                 self.inbox.append(message)
 
@@ -230,8 +233,7 @@ class Host:
                 self.tell(replica.stopped())
                 read_up_to = self.now
                 answer = yield from self.ask()
-                again = any(isinstance(event, Event) and event.name == "STOP" for event in self.inbox)
-                self.tell(replica.status(answer.status, float(read_up_to), again))
+                self.tell(replica.status("running" if answer.gone_on else answer.status, float(read_up_to)))
             elif event.name == "RESUME":
                 self.known = max(self.known, event.copies)
                 self.tell(replica.resumed(float(event.at)))

@@ -1,6 +1,7 @@
 """TLS on real sockets: who may speak to whom, and what both sides say if they may not."""
 
 import asyncio
+import errno
 import shutil
 import ssl
 from datetime import UTC, datetime
@@ -90,6 +91,44 @@ def test_a_pause_holds_though_tls_has_read_more_already(made):
                 await until(lambda number=number: owner.told[-1:] == [("net0", number)])
                 ends.server.resume("net0")
             assert owner.told == wanted
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
+class Breaking:
+    """A TLS socket whose connection breaks behind what has come; its kernel tells so once."""
+
+    def __init__(self, whole: ssl.SSLSocket) -> None:
+        self._whole = whole
+        self._has_come = self._has_told = False
+
+    def recv_into(self, room: memoryview) -> int:
+        try:
+            count = self._whole.recv_into(room)
+        except ssl.SSLWantReadError:
+            if not self._has_come:
+                raise
+            if self._has_told:
+                return 0
+            self._has_told = True
+            raise ConnectionResetError(errno.ECONNRESET, "") from None
+        self._has_come = True
+        return count
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._whole, name)
+
+
+def test_what_came_before_a_connection_broke_is_handed_over_and_then_the_error(made):
+    async def main():
+        async with linked(server=server(made / "ours"), client=client(made / "ours")) as ends:
+            stream = ends.server._session.streams["net0"]
+            stream._tls = Breaking(stream._tls)
+            ends.client.put("net0", packet(bytes(40_000)))
+            ends.client.flush("net0")
+            await until(lambda: ends.primary.downs)
+            assert ends.primary.told == [("net0", bytes(40_000))]
+            assert "connection reset by peer" in str(ends.primary.downs[0].error)
 
     uvloop.run(asyncio.wait_for(main(), 60))
 

@@ -7,11 +7,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
+from qemu.qmp import ExecuteError, Message, QMPError, Runstate
 
-from colo_bridge.checkpoint.replica import News, Phase, Replica
+from colo_bridge.checkpoint.providers.qmp_client import Answer, Client, Fence, Item, Question
+from colo_bridge.checkpoint.replica import IS_RUNNING, News, Phase, Replica
 from colo_bridge.errors import PeerError
 
 ANSWER_SECONDS = 5.0
@@ -20,8 +20,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to connect; each pause is twice the one before."""
 ALONE_PAUSE = 0.5
 """Seconds between two tries to tell QEMU that it is alone."""
-LINE_BYTES = 1 << 20
-"""One message of QEMU at most."""
 
 log = logging.getLogger(__name__)
 # The library tells of each failed try to connect; we tell once that a connection is lost.
@@ -32,41 +30,6 @@ class Refused(PeerError):
     """QEMU has answered, and will not do it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    """Stands behind the events that came before it was put up, or, once QEMU was asked, before its answer."""
-
-    reached: Callable[[], None]
-    was_asked: bool = False
-
-
-class _Events(EventListener):
-    """Keeps what has not been looked at yet and, unlike the library's own, nothing of what has been."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue: asyncio.Queue[Message | _Fence] = asyncio.Queue()
-        self._stops = 0
-
-    def accept(self, event: Message) -> bool:
-        if event["event"] in ("STOP", "RESUME", "COLO_EXIT"):
-            self.queue.put_nowait(event)
-            self._stops += event["event"] == "STOP"
-        return False
-
-    async def following(self) -> Message | _Fence:
-        """What is to be looked at next."""
-        event = await self.queue.get()
-        if not isinstance(event, _Fence):
-            self._stops -= event["event"] == "STOP"
-        return event
-
-    @property
-    def stopped_again(self) -> bool:
-        """Whether a stop has not been looked at yet."""
-        return self._stops > 0
-
-
 class Monitor:
     """Follows one replica; `told` is called for each piece of news, in order, inside the running loop."""
 
@@ -75,8 +38,7 @@ class Monitor:
         self._path = path
         self._replica = replica
         self._told = told
-        self._client: QMPClient | None = None
-        self._events = _Events()
+        self._client: Client | None = None
         self._was_refused = False
 
     async def run(self) -> None:
@@ -99,7 +61,7 @@ class Monitor:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as error:
-            raise PeerError(f"the {self._name}'s QEMU did not answer {command} within {ANSWER_SECONDS:g} s") from error
+            raise self._silent(command) from error
         except ExecuteError as error:
             raise Refused(f"the {self._name}'s QEMU refused {command}: {error}") from error
         except QMPError as error:
@@ -110,7 +72,8 @@ class Monitor:
 
         It is not called if the connection is lost before that.
         """
-        self._events.queue.put_nowait(_Fence(reached))
+        if self._client is not None:
+            self._client.ordered.add(Fence(reached))
 
     async def lost_heartbeat(self) -> None:
         """Tell QEMU, as soon as it can be told, that there is no other replica: nothing else lets a guest that stands
@@ -131,21 +94,20 @@ class Monitor:
     # One connection.
 
     async def _follow(self) -> None:
-        client, self._events = QMPClient(readbuflen=LINE_BYTES), _Events()
-        events = self._events
+        client = Client(self._stopped)
         client.events.event_filter = lambda _: False
-        with client.listen(events):
+        with client.listen(client.ordered):
             try:
                 await self._connect(client)
                 self._client = client
                 await self._greet()
-                await self._look_at(events, client)
+                await self._look_at(client)
             finally:
                 self._client = None
                 with contextlib.suppress(QMPError, OSError, EOFError, ValueError):
                     await client.disconnect()
 
-    async def _connect(self, client: QMPClient) -> None:
+    async def _connect(self, client: Client) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await client.connect(self._path)
@@ -159,9 +121,9 @@ class Monitor:
         self._was_refused = False
         self._tell(self._replica.connected(status, migration))
 
-    async def _look_at(self, events: _Events, client: QMPClient) -> None:
+    async def _look_at(self, client: Client) -> None:
         """Until the connection is lost."""
-        following = asyncio.ensure_future(self._handle_all(events))
+        following = asyncio.ensure_future(self._handle_all(client))
         ending = asyncio.ensure_future(_ended(client))
         try:
             await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -174,38 +136,66 @@ class Monitor:
         await client.disconnect()
         raise PeerError("QEMU has closed the connection")
 
-    async def _handle_all(self, events: _Events) -> None:
+    async def _handle_all(self, client: Client) -> None:
         while True:
-            event = await events.following()
-            if isinstance(event, _Fence):
-                await self._pass(event, events)
-            else:
-                await self._handle(event)
+            await self._handle(await client.ordered.first(), client)
 
-    async def _pass(self, fence: _Fence, events: _Events) -> None:
-        if fence.was_asked:
-            fence.reached()
-            return
-        await self._status()
-        # What it said before it answered is in the queue now.
-        events.queue.put_nowait(_Fence(fence.reached, was_asked=True))
+    async def _handle(self, item: Item, client: Client) -> None:
+        match item:
+            case Question():
+                await self._why(item, client)
+            case Fence(reached):
+                _, earlier = await self._answer(client.ask(), client)
+                await self._each(earlier, client)
+                reached()
+            case Answer():
+                """To a question that nobody waits for any more."""
+            case _:
+                await self._happened(item, client)
 
-    async def _handle(self, event: Message) -> None:
+    async def _each(self, items: list[Item], client: Client) -> None:
+        for item in items:
+            await self._handle(item, client)
+
+    async def _happened(self, event: Message, client: Client) -> None:
         replica = self._replica
         match event["event"]:
             case "STOP":
-                news = replica.stopped()
-                self._tell(news)
-                # Only now everything that was sent before has been read.
-                read_up_to = time.time()
-                status = await self._status()
-                self._tell(replica.status(status, read_up_to, self._events.stopped_again))
+                await self._why(self._stopped(), client)
             case "RESUME":
                 self._tell(replica.resumed(_seconds(event)))
                 self._tell(replica.migration(await self._migration()))
             case _:
                 log.warning("the %s has left COLO: %s", self._name, event.get("data"))
                 self._tell(replica.exited())
+
+    def _stopped(self) -> Question:
+        """Have all read that was sent before, and ask why the guest has stopped."""
+        self._tell(self._replica.stopped())
+        read_up_to = time.time()
+        return Question(self._client.ask() if self._client is not None else 0, read_up_to)
+
+    async def _why(self, question: Question, client: Client) -> None:
+        status, earlier = await self._answer(question.number, client)
+        if any(_is_resume(item) for item in earlier):
+            # It is about what came behind that.
+            status = IS_RUNNING
+        self._tell(self._replica.status(status, question.read_up_to))
+        await self._each(earlier, client)
+
+    async def _answer(self, number: int, client: Client) -> tuple[str, list[Item]]:
+        """The guest's status, and what QEMU had said before it."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer, earlier = await client.ordered.until(number)
+        except TimeoutError as error:
+            raise self._silent("query-status") from error
+        if "return" not in answer.message:
+            raise Refused(f"the {self._name}'s QEMU refused query-status: {answer.message.get('error')}")
+        return _string(answer.message["return"], "status"), earlier
+
+    def _silent(self, command: str) -> PeerError:
+        return PeerError(f"the {self._name}'s QEMU did not answer {command} within {ANSWER_SECONDS:g} s")
 
     def _tell(self, news: News | None) -> None:
         if news is not None:
@@ -225,9 +215,13 @@ class Monitor:
         self._tell(self._replica.lost())
 
 
-async def _ended(client: QMPClient) -> None:
+async def _ended(client: Client) -> None:
     while client.runstate is Runstate.RUNNING:
         await client.runstate_changed()
+
+
+def _is_resume(item: Item) -> bool:
+    return isinstance(item, Message) and item["event"] == "RESUME"
 
 
 def _string(answer: object, key: str) -> str:

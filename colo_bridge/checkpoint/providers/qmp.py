@@ -47,6 +47,8 @@ class QmpProvider:
         self._changed = asyncio.Event()
         self._failed: asyncio.Future[str] | None = None
         self._going_on: asyncio.Task[None] | None = None
+        self._knows = False
+        """Whether the primary was told that it is alone, since it was in COLO."""
         self.spoiled = 0
 
     def watch(self) -> list[Coroutine[Any, Any, None]]:
@@ -66,9 +68,14 @@ class QmpProvider:
 
         Where both guests run it would only keep them from being made equal again.
         """
-        waits = self.primary.phase in (*STANDING - {Phase.HALTED}, Phase.EXITED)
+        phase = self.primary.phase
+        waits = phase in STANDING - {Phase.HALTED} or (phase is Phase.EXITED and not self._knows)
         if waits and (self._going_on is None or self._going_on.done()):
-            self._going_on = asyncio.get_running_loop().create_task(self._primary.lost_heartbeat())
+            self._going_on = asyncio.get_running_loop().create_task(self._tell_primary())
+
+    async def _tell_primary(self) -> None:
+        await self._primary.lost_heartbeat()
+        self._knows = True
 
     async def checkpoint(self, _reason: str, _detail: Mapping[str, str], /) -> bool:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
@@ -123,6 +130,7 @@ class QmpProvider:
             case News.GOES_ON:
                 listener.goes_on()
             case News.JOINED:
+                self._knows = False
                 listener.goes_on()
                 listener.wanted(JOINED)
             case News.SPOILED:

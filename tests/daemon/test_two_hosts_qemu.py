@@ -1,0 +1,171 @@
+"""Both daemons with a QEMU each that does as it is told: from its machine protocol to what leaves and what is said."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colo_bridge.checkpoint.providers import monitor
+from tests.checkpoint.fake_qemu import FakeQemu
+from tests.daemon import hosts as rig
+from tests.daemon.hosts import Hosts, named, play, two_hosts
+
+pytestmark = pytest.mark.usefixtures("quickly", "at_once")
+quickly = rig.quickly
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(monitor, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(monitor, "ALONE_PAUSE", 0.01)
+
+
+class Pair:
+    """Two hosts and their QEMUs."""
+
+    def __init__(self, hosts: Hosts, primary: FakeQemu, secondary: FakeQemu) -> None:
+        self.hosts = hosts
+        self.primary, self.secondary = primary, secondary
+
+    def phases(self) -> tuple[str, str]:
+        return self.hosts.a.status["checkpoint"]["replicas"]["primary"], self.hosts.b.status["replica"]
+
+    async def stop(self) -> None:
+        """A checkpoint begins."""
+        self.secondary.stop()
+        self.primary.stop()
+        await self.hosts.until(lambda: self.phases() == ("paused", "paused"))
+
+    async def checkpoint(self) -> None:
+        await self.stop()
+        self.secondary.go_on()
+        self.primary.go_on()
+        await self.hosts.until(lambda: self.phases() == ("colo", "colo"))
+
+    async def asked(self, times: int) -> None:
+        await self.hosts.until(lambda: self.primary.asked >= times)
+
+
+@contextlib.asynccontextmanager
+async def in_colo(directory: Path, checkpoint: str = "", **options: Any) -> AsyncIterator[Pair]:
+    """Protected."""
+    qemus = [FakeQemu(directory / f"{name}.qmp") for name in ("a", "b")]
+    of_a, of_b = (f'[checkpoint]\nprovider = "qmp"\nqmp = "{qemu.path}"\n{checkpoint}' for qemu in qemus)
+    async with two_hosts(directory, a=of_a, b=of_b, **options) as hosts:
+        pair = Pair(hosts, *qemus)
+        for qemu, host in zip(qemus, (hosts.a, hosts.b), strict=True):
+            await qemu.start()
+            await host.start()
+        await pair.asked(1)
+        await pair.checkpoint()
+        await hosts.protected()
+        try:
+            yield pair
+        finally:
+            for qemu in qemus:
+                await qemu.die()
+
+
+def test_what_diverges_leaves_with_the_checkpoint_that_is_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            hosts = pair.hosts
+            held = await hosts.held(named("one"))
+            hosts.tap.put(named("other"))
+            await pair.asked(2)
+            await pair.checkpoint()
+            await hosts.released(*held)
+            await hosts.both_send(named("the same"))
+            assert (hosts.a.status["epoch"], hosts.b.status["epoch"]) == (2, 2)
+
+    play(scenario)
+
+
+def test_a_checkpoint_that_the_secondary_cannot_use_is_followed_by_another(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            # It went on before its daemon could ask why it stopped.
+            pair.secondary.event("STOP")
+            pair.secondary.event("RESUME")
+            pair.primary.stop()
+            await pair.hosts.until(lambda: pair.phases() == ("paused", "colo"))
+            pair.primary.go_on()
+            await pair.hosts.a.enters("unsynchronised")
+            await pair.asked(2)
+            await pair.checkpoint()
+            await pair.hosts.protected()
+            await pair.hosts.both_send(named("the same"))
+
+    play(scenario)
+
+
+def test_a_daemon_that_loses_its_qemu_and_finds_it_again_needs_another_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            for qemu in (pair.primary, pair.secondary):
+                asked = pair.primary.asked
+                qemu.drop()
+                await pair.asked(asked + 1)
+                await pair.checkpoint()
+                await pair.hosts.protected()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_without_the_secondarys_qemu_the_primary_goes_on_alone_and_is_told_so_if_it_waits(
+    tmp_path: Path, stands_still: bool
+) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path, link="secondary_timeout = 1.0") as pair:
+            held = await pair.hosts.held(named("held"))
+            if stands_still:
+                await pair.stop()
+            await pair.secondary.die()
+            await pair.hosts.a.enters("solo")
+            await pair.hosts.released(*held)
+            await pair.hosts.until(lambda: pair.primary.alone == stands_still)
+
+    play(scenario)
+
+
+def test_a_pause_that_nobody_ends_is_the_loss_of_the_secondary(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        timing = "pause_timeout = 0.1\nretry_interval = 0.05"
+        async with in_colo(tmp_path, timing, link="secondary_timeout = 1.0") as pair:
+            held = await pair.hosts.held(named("held"))
+            await pair.stop()
+            await pair.hosts.a.enters("unsynchronised")
+            assert not set(held) & set(pair.hosts.queue.accepted)
+            await pair.hosts.a.enters("solo")
+            await pair.hosts.until(lambda: pair.primary.alone)
+            await pair.hosts.released(*held)
+
+    play(scenario)
+
+
+def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        timing = "pause_timeout = 0.1\nretry_interval = 0.05"
+        async with in_colo(tmp_path, timing) as pair:
+            await pair.hosts.a.ask("solo")
+            assert pair.primary.alone == 0
+            await pair.stop()
+            await pair.hosts.until(lambda: pair.primary.alone)
+
+    play(scenario)
+
+
+def test_a_secondary_that_goes_live_tells_its_qemu_that_it_is_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            await pair.stop()
+            await pair.hosts.fail_over()
+            await pair.hosts.until(lambda: pair.secondary.alone == 1)
+
+    play(scenario)
