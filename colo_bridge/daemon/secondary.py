@@ -259,7 +259,7 @@ class Secondary(Life[SecondaryNic]):
             await self._raise_uplinks()
             self._attach()
             self._protector.renew()
-        log.warning("guest %s has gone live", self._config.guest)
+        log.warning("guest %s has its way to the network", self._config.guest)
         await announce(self._live_paths)
 
     def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:
