@@ -125,7 +125,9 @@ def test_scripts_are_well_formed(path):
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/operations.md", "docs/compare.md", "docs/lab.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/operations.md", "docs/compare.md", "docs/lab.md", "docs/failures.md"]
+)
 def test_links_in_documents_lead_somewhere(document):
     path = ROOT / document
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))

@@ -159,7 +159,7 @@ class Protector:
     def _tell(self) -> None:
         membership = self.membership
         synchronised = membership.is_synchronised and not self.comparison.observes and self._is_guarded()
-        if membership.state is PrimaryState.PROTECTED:
+        if membership.state is PrimaryState.PROTECTED or self._guest_is_gone:
             # The secondary's own moment goes back to it: until then at least nothing was held for lack of it.
             self._moment = self._far.statistics.get("moment", 0)
         says = {

@@ -175,6 +175,7 @@ class Secondary(Life[SecondaryNic]):
         now = time.monotonic()
         if not statistics.get("guest", 1):
             self._perform(self._membership.primary_lost("its guest is gone", now))
+            self._membership.primary_heard(statistics.get("moment", 0) / 1e3, guest_is_gone=True)
             self._is_without_guest = True
             return
         if self._is_without_guest and (peer := self._link.peer) is not None:

@@ -117,12 +117,13 @@ class SecondaryMembership:
             SecondaryState.UNSYNCHRONISED, "the primary is there, and the replicas are not synchronised yet", now
         )
 
-    def primary_heard(self, at: float) -> None:
+    def primary_heard(self, at: float, *, guest_is_gone: bool = False) -> None:
         """What this side sent at `at`, by its own clock, the primary has heard, and says so while it is protected.
 
         From that time on, at the earliest, it holds packets for the secondary timeout.
+        `guest_is_gone`: it says so itself, and does not go on alone as long as that is so.
         """
-        if self.state is SecondaryState.STANDBY:
+        if guest_is_gone or self.state is SecondaryState.STANDBY:
             self._heard = max(self._heard, at)
 
     def synchronised(self, is_so: bool, now: float) -> list[Action]:

@@ -347,6 +347,16 @@ def test_a_qemu_that_does_not_answer_is_lost(play, monkeypatch, caplog) -> None:
     assert "the primary's QEMU did not answer query-status within 0.1 s" in caplog.text
 
 
+def test_a_qemu_that_answers_nothing_when_it_is_asked_is_lost(play, monkeypatch) -> None:
+    async def scenario(rig: Rig) -> None:
+        monkeypatch.setattr(monitor, "ANSWER_SECONDS", 0.1)
+        rig.primary.silent.update(("query-status", "query-migrate-parameters"))
+        rig.driver.request("content")
+        await rig.until_phase("offline")
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     ("garbage", "ends_the_connection"),
     [

@@ -33,7 +33,7 @@ def get(path: str, seconds: float = 30.0) -> bytes:
 
 def execute(guest: Role, command: str, **arguments: object) -> object:
     """By the operator's QMP socket."""
-    return operator.execute(guest.directory / "operator.qmp", command, arguments or None)
+    return operator.execute(guest.operators_socket, command, arguments or None)
 
 
 def ask_for_a_checkpoint() -> None:

@@ -86,6 +86,13 @@ def test_a_commit_makes_it_ready():
     assert side.do(("synchronised", False)).state is SecondaryState.UNSYNCHRONISED
 
 
+def test_a_primary_without_its_guest_is_heard_to_hold_what_it_has():
+    side = Side(MANUAL, *STANDBY, LOSE, ("wait", 60.0))
+    assert side.membership.risks(side.now)
+    side.membership.primary_heard(side.now, guest_is_gone=True)
+    assert side.membership.risks(side.now) == []
+
+
 @pytest.mark.parametrize("state", [SecondaryState.UNSYNCHRONISED, SecondaryState.STANDBY])
 def test_a_lost_primary_is_reported_and_waited_for(state):
     side = Side(MANUAL, *WAYS[state], LOSE)

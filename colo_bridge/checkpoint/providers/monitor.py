@@ -61,6 +61,8 @@ class Monitor:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as error:
+            # Whoever follows it finds out whether it answers anything.
+            self.fence(lambda: None)
             raise self._silent(command) from error
         except ExecuteError as error:
             raise Refused(f"the {self._name}'s QEMU refused {command}: {error}") from error
