@@ -237,8 +237,10 @@ class Secondary(Life[SecondaryNic]):
         if standby is not None:
             await _end_colo(standby)
         for task in following:
-            # A hypervisor talks to one at a time.
             task.cancel()
+        if following:
+            # A hypervisor talks to one at a time.
+            await asyncio.wait(following)
         await self._has_tried.wait()
         await asyncio.gather(*self._protector.begin())
 
