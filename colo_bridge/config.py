@@ -106,6 +106,8 @@ class Config(Section):
             raise ValueError("key link.peer is missing")
         if self.link.on_primary_lost == "arbiter" and not self.arbiter.command:
             raise ValueError("link.on_primary_lost: 'arbiter' needs the key arbiter.command")
+        if self.arbiter.command and self.queue.bypass_when_dead:
+            raise ValueError("queue.bypass_when_dead: no guest may speak with [arbiter] for whom nobody has asked it")
 
     def _check_nics(self) -> None:
         here = "both replicas on one host" if self.link is None else f"the {self.role} of two hosts"

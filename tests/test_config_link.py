@@ -56,6 +56,12 @@ def test_each_of_two_hosts_has_a_short_file():
             'queue = 700\nsecondary_port = "tap1"',
             "nic[1].secondary_port has no meaning for",
         ),
+        (
+            PRIMARY,
+            "[link]",
+            '[arbiter]\ncommand = ["x"]\n[queue]\nbypass_when_dead = true\n[link]',
+            "queue.bypass_when_dead: no guest may speak with [arbiter]",
+        ),
         (PRIMARY, 'listen = "127.0.0.1:9000"', "", "key link.listen is missing"),
         (PRIMARY, "[link]", '[link]\npeer = "127.0.0.1:9000"', "link.peer has no meaning for the primary"),
         (PRIMARY, "[link]", "[link]\nlisten_at = 1", "unknown key link.listen_at (did you mean listen?)"),

@@ -88,7 +88,7 @@ def test_every_field_and_counter_of_two_hosts_has_its_row(tmp_path, daemon, word
 
 @pytest.mark.parametrize("states", [PrimaryState, SecondaryState])
 def test_every_state_of_two_hosts_is_explained(states):
-    section = REFERENCE.partition("### States of two hosts")[2].partition("### ")[0]
+    section = REFERENCE.partition("| state | of | meaning |")[2].partition("\n\n")[0]
     assert [state for state in states if f"`{state.value}`" not in section] == []
 
 

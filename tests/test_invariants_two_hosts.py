@@ -32,8 +32,6 @@ from tests.packets import tcp
 pytestmark = pytest.mark.usefixtures("quickly")
 quickly = rig.quickly
 
-SHORTLY = "secondary_timeout = 0.3"
-
 
 def account(hosts: Hosts) -> dict[str, int]:
     """What became of the primary's packets, as the daemon counts them."""
@@ -47,7 +45,8 @@ def account(hosts: Hosts) -> dict[str, int]:
 
 def test_invariant_1_what_leaves_solo_is_counted_apart(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY) as hosts:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
             await hosts.both_send(named("both"))
             await hosts.held(named("held"))
             hosts.cable.cut()
@@ -61,7 +60,8 @@ def test_invariant_1_what_leaves_solo_is_counted_apart(tmp_path: Path) -> None:
 
 def test_invariant_1_nothing_leaves_a_closed_side(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY, link_a='on_secondary_lost = "closed"') as hosts:
+        async with joined(tmp_path, link_a='on_secondary_lost = "closed"') as hosts:
+            hosts.lose_patience()
             await hosts.held(named("held"))
             hosts.cable.cut()
             await hosts.a.enters("closed")
@@ -75,7 +75,8 @@ def test_invariant_1_nothing_leaves_a_closed_side(tmp_path: Path) -> None:
 
 def test_invariant_1_nothing_of_a_secondary_reaches_clients_before_it_is_live(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY) as hosts:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
             hosts.tap.put(named("while it stands by"))
             hosts.cable.cut()
             await hosts.b.enters("alone")
@@ -94,7 +95,8 @@ def test_invariant_6_every_packet_of_the_secondary_is_counted(tmp_path: Path) ->
     """Compared, stale, or without a link."""
 
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY) as hosts:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
             for count, text in enumerate(("compared", "compared too"), 1):
                 hosts.tap.put(named(text))
                 await hosts.until(lambda count=count: hosts.a.counter("secondary_packets") == count)

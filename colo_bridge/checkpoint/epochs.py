@@ -10,9 +10,10 @@
 How they are brought into line: the primary, while its guest runs, begins an era. When its barrier has come on all
 streams and the secondary's guest runs, the secondary asks its hypervisor anything, so as to have heard of all that was
 before, and answers with the same barrier. When that has come on all streams the primary asks its hypervisor likewise.
-If its guest never stood still meanwhile, both sides had made the same checkpoints at the moment of the secondary's
-answer: in each checkpoint the secondary stands still before the primary does and goes on only after that, so that it
-cannot run in front of one that the primary has behind it, nor behind one that the primary has not begun.
+If its guest never stood still meanwhile, both sides had made the same checkpoints at that moment in between at which
+the secondary ran: in each checkpoint the secondary stands still before the primary does, and goes on only after that.
+So a checkpoint that the primary has behind it is behind a secondary that runs, and one that the secondary has behind it
+cannot be before a primary that has not stood still for it.
 """
 
 from __future__ import annotations

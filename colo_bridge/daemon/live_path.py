@@ -172,9 +172,11 @@ class LivePath(LinkedPath):
 
     def send_kept(self, frames: Sequence[bytes]) -> None:
         """What the guest sent lately, rewritten already: it leaves first, unless nothing may leave."""
-        if self.traffic is Traffic.PASS:
-            for frame in frames:
-                self.way.send_rewritten(frame)
+        if self.traffic is not Traffic.PASS:
+            self.blocked_packets += len(frames)
+            return
+        for frame in frames:
+            self.way.send_rewritten(frame)
 
     def age(self, now: float) -> None:
         super().age(now)
@@ -182,7 +184,7 @@ class LivePath(LinkedPath):
 
     def announce(self) -> None:
         """Tell the guest's link where the guest is now."""
-        if self.way.uplink is not None:
+        if self.way.uplink is not None and self.traffic is not Traffic.BLOCK:
             for hardware, address in self.rewriter.addresses():
                 for frame in announcements(hardware, address):
                     self.way.send_rewritten(bytes(VNET_HEADER_BYTES) + frame)

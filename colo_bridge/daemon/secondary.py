@@ -237,8 +237,10 @@ class Secondary(Life[SecondaryNic]):
         if standby is not None:
             await _end_colo(standby)
         for task in following:
-            # A hypervisor talks to one at a time.
             task.cancel()
+        if following:
+            # A hypervisor talks to one at a time.
+            await asyncio.wait(following)
         await self._has_tried.wait()
         await asyncio.gather(*self._protector.begin())
 
@@ -260,7 +262,7 @@ class Secondary(Life[SecondaryNic]):
             await self._raise_uplinks()
             self._attach()
             self._protector.renew()
-        log.warning("guest %s has gone live", self._config.guest)
+        log.warning("guest %s has its way to the network", self._config.guest)
         await announce(self._live_paths)
 
     def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:

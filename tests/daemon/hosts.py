@@ -8,6 +8,7 @@ import functools
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,11 @@ class Hosts:
             return condition()
 
         await self.a.until(also_alive)
+
+    def lose_patience(self, secondary_timeout: float = 0.05) -> None:
+        """From now on the primary holds for so many seconds; before, it could run out while the other side joins."""
+        membership = self.a.daemon._protector.membership
+        membership.policy = replace(membership.policy, secondary_timeout=secondary_timeout)
 
     async def protected(self) -> None:
         await self.until(lambda: (self.a.state, self.b.state) == ("protected", "standby"))

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("quickly")
 quickly = rig.quickly
 
 CHECKPOINT = '[checkpoint]\nretry_interval = 0.05\ncommand = ["true"]'
-SHORTLY = "secondary_timeout = 0.3"
 IN_MIDSTREAM = tcp(sport=81, seq=1, ack=1, payload=b"in mid-stream")
 
 
@@ -89,7 +88,7 @@ def test_a_checkpoint_by_a_command_leaves_what_was_sent_before_it_uncompared(tmp
 
 def test_a_secondary_of_a_primary_that_only_observes_is_no_standby(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with two_hosts(tmp_path, sections='[compare]\nmode = "observe"', link=SHORTLY) as hosts:
+        async with two_hosts(tmp_path, sections='[compare]\nmode = "observe"') as hosts:
             await hosts.a.start()
             await hosts.b.start()
             await hosts.a.enters("observing")
@@ -140,7 +139,8 @@ def test_what_finds_no_link_is_counted(tmp_path: Path) -> None:
 
 def test_a_link_that_stays_cut_makes_the_primary_solo(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY) as hosts:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
             held = await hosts.held(named("held"))
             hosts.cable.cut()
             await hosts.a.enters("solo")
@@ -155,7 +155,8 @@ def test_a_link_that_stays_cut_makes_the_primary_solo(tmp_path: Path) -> None:
 
 def test_or_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY, link_a='on_secondary_lost = "closed"') as hosts:
+        async with joined(tmp_path, link_a='on_secondary_lost = "closed"') as hosts:
+            hosts.lose_patience()
             await hosts.held(named("held"))
             hosts.cable.cut()
             await hosts.a.enters("closed")
@@ -173,7 +174,7 @@ def test_or_closed(tmp_path: Path) -> None:
 
 def test_a_primary_to_which_no_secondary_comes_holds_and_then_goes_on_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with two_hosts(tmp_path, link=SHORTLY) as hosts:
+        async with two_hosts(tmp_path, link="secondary_timeout = 0.3") as hosts:
             await hosts.a.start()
             assert hosts.a.state == "waiting"
             (packet,) = await hosts.held(named("held"))
@@ -185,7 +186,8 @@ def test_a_primary_to_which_no_secondary_comes_holds_and_then_goes_on_alone(tmp_
 
 def test_a_secondary_that_comes_back_to_a_primary_alone_waits_for_protect(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with joined(tmp_path, link=SHORTLY, sections=CHECKPOINT) as hosts:
+        async with joined(tmp_path, sections=CHECKPOINT) as hosts:
+            hosts.lose_patience()
             await hosts.connect()
             hosts.cable.cut()
             await hosts.a.enters("solo")

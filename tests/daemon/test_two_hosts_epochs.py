@@ -171,9 +171,7 @@ def test_a_primary_whose_guest_is_gone_lets_the_secondary_take_over(
     async def scenario() -> None:
         by_itself = 'on_primary_lost = "arbiter"\nprimary_timeout = 0.05'
         arbiter = '[arbiter]\ncommand = ["true"]'
-        async with synchronised(
-            tmp_path, link="secondary_timeout = 0.1", a=arbiter, b=arbiter, link_b=by_itself
-        ) as hosts:
+        async with synchronised(tmp_path, a=arbiter, b=arbiter, link_b=by_itself) as hosts:
             await hosts.held(named("held"))
             quits(monkeypatch, hosts.a)
             await hosts.a.enters("closed")
@@ -206,7 +204,8 @@ def test_a_primary_whose_guest_is_there_again_waits_for_the_secondary(
 
 def test_where_colo_has_ended_the_secondary_may_take_over_until_the_primary_goes_on_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with synchronised(tmp_path, link="secondary_timeout = 0.3") as hosts:
+        async with synchronised(tmp_path) as hosts:
+            hosts.lose_patience(0.3)
             tells(hosts.a, News.LOST)
             await hosts.a.enters("lost")
             await settle()
