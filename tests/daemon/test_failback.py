@@ -123,7 +123,7 @@ def test_a_survivor_that_was_compared_holds_what_its_guest_sends_after_a_restart
             sent = len(hosts.uplink.sent)
             await hosts.b.start()
             assert hosts.b.state == "waiting"
-            await hosts.b.until(lambda: hosts.b.status["unsynchronised_connections"] == 0)
+            await hosts.b.until(lambda: "primary_packets" in hosts.b.status["counters"])
             await hosts.guest_sends(named("held"))
             await settle()
             assert named("held") not in hosts.uplink.sent[sent:]

@@ -16,7 +16,7 @@ import uvloop
 
 from colo_bridge.link import address, end, pki
 from colo_bridge.link.connection import dial
-from colo_bridge.link.protocol.messages import Role, Version, encode
+from colo_bridge.link.protocol.messages import Goodbye, Role, Version, encode
 from colo_bridge.link.tls import CLIENT, SERVER, Credentials
 from tests.link.ends import Ends, Owner, linked, other, running, until
 from tests.link.sides import PRIMARY, SECONDARY
@@ -267,5 +267,20 @@ def test_who_goes_before_it_has_greeted_is_said_to_have(caplog):
             assert (
                 "the other side closed the connection before it had greeted (its log says why)" in lines(caplog)[0][0]
             )
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
+def test_who_hangs_up_right_behind_its_greeting_harms_nobody(caplog):
+    async def main():
+        async with running(primary=PRIMARY) as ends:
+            await until(ends.up)
+            before = ends.server.counters.refused
+            connection = await dial(address.resolve(ends.server.address), None)
+            connection.send(encode(other(SECONDARY)) + encode(Goodbye("never mind")))
+            await until(lambda: ends.server.counters.refused > before)
+            connection.close()
+            assert ends.up()
+            assert not [record for record in caplog.records if record.name == "asyncio"]
 
     uvloop.run(asyncio.wait_for(main(), 60))
