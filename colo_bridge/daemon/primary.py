@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from colo_bridge.config import Config
 from colo_bridge.daemon.control import refusing
@@ -13,6 +15,7 @@ from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.record import YIELDED, Record
 from colo_bridge.daemon.settings import comparator_for
 from colo_bridge.kernel.primary_nic import PrimaryNic
+from colo_bridge.membership.actions import Traffic
 from colo_bridge.membership.primary import PrimaryMembership
 
 
@@ -25,6 +28,14 @@ class Primary(Life[PrimaryNic]):
         self._protector = Protector(config, self._changed, lambda: not self._guarded, yielded=yielded)
         refused = refusing(("failover",), "this daemon is the primary", "ask the secondary's")
         super().__init__(config, {**self._protector.verbs(), **refused})
+        self._nics: list[PrimaryNic] = []
+        self._thread = ThreadPoolExecutor(1, "silence")
+        self._is_silent = self.begins_silent
+
+    @property
+    def begins_silent(self) -> bool:
+        """Whether the guest may not even answer ARP: where another is the service, that would lead its clients here."""
+        return self._protector.membership.traffic is Traffic.BLOCK
 
     # Life.
 
@@ -41,6 +52,7 @@ class Primary(Life[PrimaryNic]):
         )
 
     def _prepare(self, protections: Sequence[tuple[str, PrimaryNic]]) -> None:
+        self._nics = [nic for _, nic in protections]
         self._protector.serve([self._path(name, nic) for name, nic in protections])
 
     def _mended(self) -> None:
@@ -58,9 +70,21 @@ class Primary(Life[PrimaryNic]):
 
     async def _end(self) -> None:
         await self._protector.end()
+        if self.stays_closed:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._silence, True)
+        self._thread.shutdown()
 
     def _changed(self, membership: PrimaryMembership) -> None:
         self._record.keep(YIELDED if membership.yielded else "")
+        is_silent = membership.traffic is Traffic.BLOCK
+        if is_silent is not self._is_silent:
+            self._is_silent = is_silent
+            # In a thread, because pyroute2 cannot be used in a running loop; one, because the last word counts.
+            self._thread.submit(self._silence, is_silent)
+
+    def _silence(self, on: bool) -> None:
+        for nic in self._nics:
+            nic.silence(on)
 
     @property
     def stays_closed(self) -> bool:

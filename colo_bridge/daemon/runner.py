@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def run(config: Config, file: Path | None = None) -> int:
     if not config.two_hosts:
         return _live(Service(config), NicProtection, config, file)
     if config.role == "primary":
-        return _live(Primary(config), PrimaryNic, config, file)
+        primary = Primary(config)
+        return _live(primary, partial(PrimaryNic, silent=primary.begins_silent), config, file)
     return _live(Secondary(config), SecondaryNic, config, file)
 
 

@@ -39,13 +39,24 @@ class PrimaryNic(Half):
     forward: Tap | None
     """What is sent into it, the guest's bridge forwards to the clients; None where the port was on no bridge."""
 
-    def __init__(self, guest: str, nic: NicConfig, config: Config) -> None:
+    def __init__(self, guest: str, nic: NicConfig, config: Config, *, silent: bool = False) -> None:
+        """`silent`: as `silence` makes it, from the beginning."""
         self._families = tuple(Family) if config.firewall.ipv6 else (Family.IPV4,)
         tables = [firewall.choose(config.firewall.backend, family) for family in self._families]
         super().__init__(guest, nic, config, nic.primary_port, _discarded(config), tables)
         self._firewalls = [firewall.open_firewall(one) for one in tables]
         self._bridged = False
         self._index, self._made = 0, float("-inf")
+        self._silence(silent)
+
+    def silence(self, on: bool) -> None:
+        """Let nothing at all come from the guest, its ARP included, or again what is held and what nobody compares."""
+        self._silence(on)
+        self.mend({"discard"})
+
+    def _silence(self, on: bool) -> None:
+        audible = _discarded(self._config)
+        self._discarded = audible | {traffic.EVERYTHING} if on else audible
 
     @property
     def devices(self) -> frozenset[str]:

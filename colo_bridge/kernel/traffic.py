@@ -25,13 +25,19 @@ from colo_bridge.kernel import links
 PREF = 203
 """Ours on every device.  Small: a foreign filter that came first could end the search before
 our turn.  Not what `tc` chooses by itself (49152 and below, 1 by habit)."""
-DISCARDS = {"ipv6": (200, 0x86DD), "vlan": (201, 0x8100), "qinq": (202, 0x88A8)}
+_EVERY_TYPE = 0x0003
+EVERYTHING = "everything"
+DISCARDS = {
+    EVERYTHING: (199, _EVERY_TYPE),
+    "ipv6": (200, 0x86DD),
+    "vlan": (201, 0x8100),
+    "qinq": (202, 0x88A8),
+}
 """What can be discarded: pref and Ethernet type of its filter, ahead of a redirect's."""
 BARRIER = 204
 """Of the filter that stays for as long as its device: behind a redirect, so that it is met where there is none."""
 
 _PREFS = frozenset((PREF, *(pref for pref, _ in DISCARDS.values())))
-_EVERY_TYPE = 0x0003
 _QDISC_PARENT, _INGRESS_HANDLE = 0xFFFF_FFF1, 0xFFFF_0000
 _MATCH_ALL = "0x0/0x0+-4"
 """Reads four bytes of the Ethernet header: at 0, a frame with less than four bytes behind it is missed."""

@@ -156,6 +156,9 @@ class FakeProtection:
             self.faults.clear()
         return faults
 
+    def silence(self, on: bool) -> None:
+        self._called("silence" if on else "speak")
+
     def disarm(self) -> None:
         self._called("disarm")
 

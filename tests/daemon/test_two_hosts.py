@@ -11,7 +11,7 @@ from colo_bridge.daemon.record import YIELDED, Record
 from colo_bridge.errors import KernelError, PeerError
 from colo_bridge.kernel.fault import Fault
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import TO_GUEST, joined, named, play, settle, two_hosts
+from tests.daemon.hosts import TO_GUEST, Hosts, joined, named, play, settle, two_hosts
 from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -19,6 +19,11 @@ quickly = rig.quickly
 
 CHECKPOINT = '[checkpoint]\nretry_interval = 0.05\ncommand = ["true"]'
 IN_MIDSTREAM = tcp(sport=81, seq=1, ack=1, payload=b"in mid-stream")
+
+
+def voices(hosts: Hosts) -> list[str]:
+    """What the kernel was told of the primary's guest."""
+    return [word for word in hosts.a.ports[0].log if word in ("silence", "speak")]
 
 
 # Protected.
@@ -400,7 +405,27 @@ def test_a_primary_that_has_yielded_lets_nothing_out_after_a_restart(tmp_path: P
             await hosts.until(lambda: hosts.queue.dropped == ids)
             await hosts.b.stop()
             assert (await hosts.a.ask("resume"))["state"] == "waiting"
+            await hosts.until(lambda: voices(hosts)[-1] == "speak")
             assert Record(hosts.a.config.run_dir, "web").read() == YIELDED
+
+    play(scenario)
+
+
+def test_a_guest_that_may_not_speak_does_not_even_answer_arp(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link='on_secondary_lost = "closed"') as hosts:
+            hosts.cable.cut()
+            await hosts.a.enters("closed")
+            await hosts.until(lambda: voices(hosts) == ["silence"])
+            hosts.cable.mend()
+            await hosts.a.enters("protected")
+            await hosts.until(lambda: voices(hosts) == ["silence", "speak"])
+            await hosts.fail_over()
+            await hosts.a.enters("yielded")
+            await hosts.until(lambda: voices(hosts) == ["silence", "speak", "silence"])
+            # Once more for whoever comes after it.
+            await hosts.a.stop()
+            assert voices(hosts)[3:] == ["silence"]
 
     play(scenario)
 

@@ -15,6 +15,7 @@ from colo_bridge.kernel.tap import VNET_HEADER_BYTES
 from colo_bridge.kernel.withdrawal import Names, cleanup
 from tests.kernel import rig
 from tests.kernel.rig import Host, kernel_state, primary_configuration, receive_from, shell
+from tests.packets import arp
 
 pytestmark = pytest.mark.namespace
 
@@ -55,6 +56,29 @@ def test_it_works_without_a_secondary_and_leaves_nothing(backend: str, tmp_path:
     made.disarm()
     assert kernel_state() == before
     assert not config.state_file.exists()
+
+
+def test_a_silent_guest_does_not_even_answer_arp(backend: str, tmp_path: Path) -> None:
+    host, config = Host(), primary_configuration(tmp_path, backend)
+    made = armed(config)
+    answer = arp()
+    host.primary.send(answer)
+    assert host.client.receive() == answer
+    made.silence(True)
+    assert made.check() == []
+    for frame in (answer, UNVERIFIED):
+        host.primary.send(frame)
+    assert host.client.silent()
+    assert made.counters()["primary_discarded_everything"] == 2
+    # It stays so for whoever begins silent, and is over for whoever does not.
+    made.close()
+    successor = PrimaryNic(config.guest, config.nic[0], config, silent=True)
+    successor.arm()
+    host.primary.send(answer)
+    assert host.client.silent()
+    successor.silence(False)
+    assert_in_force(host, successor)
+    successor.disarm()
 
 
 def test_a_secondary_port_of_somebody_is_not_touched(tmp_path: Path) -> None:
