@@ -76,7 +76,8 @@ class LinkClient(LinkEnd):
 
     async def _dial_nics(self, resolved: Resolved, session: Session) -> None:
         """Once the control stream has greeted."""
-        await session.greeted
+        # Shielded: a session that greets while this end is closed must find it as it is.
+        await asyncio.shield(session.greeted)
         for nic in self._settings.nics:
             try:
                 await self._dial(resolved, session, nic)

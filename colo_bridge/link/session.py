@@ -134,6 +134,8 @@ class Session:
         return replace(self.own, stream=stream, session=self.name)
 
     def established(self, stream: Stream, peer: Hello) -> None:
+        if self.ended.done():
+            return
         if stream.name == CONTROL:
             self.peer = peer
             self.name = peer.session or self.name

@@ -12,6 +12,7 @@ import uvloop
 from colo_bridge.errors import OperatorError
 from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
+from colo_bridge.link.client import LinkClient
 from colo_bridge.link.connection import dial
 from colo_bridge.link.protocol.actions import Ending, Timing
 from colo_bridge.link.protocol.messages import (
@@ -233,6 +234,20 @@ async def test_a_stop_is_told_and_after_it_the_secondary_dials_again(caplog):
         ends.server.start()
         await until(ends.up)
         assert ends.client.counters.connections == 2
+
+
+@run
+async def test_a_greeting_that_comes_while_this_end_is_closed_changes_nothing(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = LinkClient(Address("127.0.0.1", silent.getsockname()[1]), SETTINGS, Owner(SECONDARY))
+        client.start()
+        await until(lambda: client._session is not None)
+        (stream,) = client._session.streams.values()
+        closing = asyncio.create_task(client.close())
+        await until(client._task.done)
+        client.established(stream, PRIMARY)
+        assert not client.up
+        await closing
 
 
 @run
