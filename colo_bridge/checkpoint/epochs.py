@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 CHECKPOINTS = 1 << 32
 """Numbers of one era."""
+OUT_OF_COLO = "the secondary's hypervisor is not in COLO any more"
+"""The secondary's reason to request a checkpoint that the primary knows: it is as good as lost, and still has all."""
 
 
 def next_era(epoch: int) -> int:

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from colo_bridge.checkpoint.epochs import (
+    OUT_OF_COLO,
     Action,
     Alignment,
     Begun,
@@ -50,7 +51,6 @@ from colo_bridge.checkpoint.replica import News
 _NEW_ERA = "the primary has begun anew"
 _MISCOUNTED = "the two sides have counted different checkpoints"
 _JOINED = "the secondary has entered COLO"
-_LOST = "the secondary's hypervisor is not in COLO any more"
 _SPOILED = "the secondary went on before all that it had sent was read"
 _GOES_ON = "the secondary has gone on without a checkpoint"
 
@@ -131,7 +131,7 @@ class SecondaryEpoch:
                 return self._go_on(_JOINED)
             case News.LOST:
                 self._in_colo = False
-                return self._go_on(_LOST)
+                return self._go_on(OUT_OF_COLO)
             case News.GOES_ON:
                 return self._go_on(_GOES_ON)
             case News.SPOILED:

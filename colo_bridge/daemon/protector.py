@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from colo_bridge.checkpoint.epochs import OUT_OF_COLO
 from colo_bridge.checkpoint.primary_epoch import LOST
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
@@ -185,7 +186,7 @@ class Protector:
             path.forget()
 
     def suspended(self, why: str) -> None:
-        if why == LOST:
+        if why in (LOST, OUT_OF_COLO):
             # What left before is what the secondary has: it may take over.
             self.secondary_lost("the replicas are no longer in COLO")
         else:

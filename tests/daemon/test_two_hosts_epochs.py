@@ -46,7 +46,7 @@ def test_after_a_checkpoint_the_numbers_are_the_primarys(tmp_path: Path) -> None
     play(scenario)
 
 
-@pytest.mark.parametrize("news", [News.SPOILED, News.GOES_ON, News.LOST])
+@pytest.mark.parametrize("news", [News.SPOILED, News.GOES_ON])
 def test_a_secondary_that_loses_count_is_no_standby_until_the_next_checkpoint(tmp_path: Path, news: News) -> None:
     async def scenario() -> None:
         async with synchronised(tmp_path) as hosts:
@@ -57,8 +57,27 @@ def test_a_secondary_that_loses_count_is_no_standby_until_the_next_checkpoint(tm
             await hosts.a.enters("unsynchronised")
             await hosts.b.enters("unsynchronised")
             assert held not in hosts.queue.accepted
-            if news is News.LOST:
-                tells(hosts.b, News.JOINED)
+            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+            for host in (hosts.b, hosts.a):
+                checkpoint(host)
+            await hosts.protected()
+            assert held in hosts.queue.accepted
+
+    play(scenario)
+
+
+def test_a_secondary_whose_hypervisor_leaves_colo_is_lost_and_still_a_good_successor(tmp_path: Path) -> None:
+    """No checkpoint can come that it does not know of, and nothing leaves the primary that it has not sent."""
+
+    async def scenario() -> None:
+        async with synchronised(tmp_path) as hosts:
+            (held,) = await hosts.held(named("held"))
+            tells(hosts.b, News.LOST)
+            await hosts.a.enters("lost")
+            await settle()
+            assert (hosts.b.state, hosts.b.status["risks"]) == ("standby", [])
+            assert held not in hosts.queue.accepted
+            tells(hosts.b, News.JOINED)
             await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
             for host in (hosts.b, hosts.a):
                 checkpoint(host)
