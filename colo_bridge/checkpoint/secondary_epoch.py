@@ -14,7 +14,8 @@ the guest does not stand still.
     any             link down                            APART     -
     any             stopped                              -         Drain, ReadGuest(False)
     any             resumed                              -         Synchronised, ReadGuest(True)
-    any             spoiled, goes on, lost               -         ReadGuest(True)
+    any             spoiled                              -         Synchronised, ReadGuest(True)
+    any             goes on, lost                        -         ReadGuest(True)
     ALIGNED         a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
 Only while ALIGNED anything is sent.  A stream is delivered while, besides, the guest does not stand still and the
@@ -136,7 +137,8 @@ class SecondaryEpoch:
                 return self._go_on(_GOES_ON)
             case News.SPOILED:
                 self._in_colo = True
-                return self._go_on(_SPOILED)
+                # It has the primary's state all the same, and may go live before the next checkpoint.
+                return [Synchronised(), *self._go_on(_SPOILED)]
 
     def fenced(self, epoch: int) -> list[Action]:
         """The hypervisor has answered, and all that it said before was told."""
