@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
 from colo_bridge.errors import PeerError
 
@@ -54,7 +54,12 @@ def execute(socket: Path, command: str, arguments: Mapping[str, object] | None =
 
 async def _execute(socket: Path, command: str, arguments: Mapping[str, object] | None) -> object:
     connection = QMPClient()
-    await connection.connect(str(socket))
+    try:
+        await connection.connect(str(socket))
+    except ConnectError:
+        # The library takes an event that comes in front of the first answer for a wrong answer.
+        await connection.disconnect()
+        await connection.connect(str(socket))
     try:
         return await connection.execute(command, dict(arguments) if arguments else None)
     finally:
