@@ -9,6 +9,7 @@ not.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
@@ -134,7 +135,7 @@ class Session:
         }
 
 
-class Host:
+class Host(ABC):
     """One daemon and its hypervisor; the two kinds differ in their machine and in what its actions mean."""
 
     name: str
@@ -166,8 +167,8 @@ class Host:
         self.waits_for_answer = False
         self.session, self.is_up = None, False
 
-    def make(self) -> PrimaryEpoch | SecondaryEpoch:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self) -> PrimaryEpoch | SecondaryEpoch: ...
 
     # The hypervisor's client.
 
@@ -289,8 +290,8 @@ class Host:
         else:
             self.got(stream, item)
 
-    def got(self, nic: str, packet: Packet) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def got(self, nic: str, packet: Packet) -> None: ...
 
     # The guest.
 
@@ -306,8 +307,8 @@ class Host:
         while self.guest:
             self.sent(self.guest.popleft())
 
-    def sent(self, packet: Packet) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def sent(self, packet: Packet) -> None: ...
 
     def seen(self, packet: Packet) -> Packet:
         """As it is when it is read now."""
@@ -342,8 +343,8 @@ class Host:
         if self.monitor is not None:
             self.inbox.append(Marker(epoch, False))
 
-    def carry_out(self, action: Action) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def carry_out(self, action: Action) -> None: ...
 
 
 class Primary(Host):

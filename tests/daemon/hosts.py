@@ -225,6 +225,9 @@ class Hosts:
     async def protected(self) -> None:
         await self.until(lambda: (self.a.state, self.b.state) == ("protected", "standby"))
 
+    async def aligned(self) -> None:
+        await self.until(lambda: self.a.far.epoch.alignment.value == "aligned")
+
     async def released(self, *ids: int) -> None:
         await self.until(lambda: set(ids) <= set(self.queue.accepted))
 
@@ -274,8 +277,10 @@ def tells(host: Host, *news: News) -> None:
             host.far.goes_on()
 
 
-def checkpoint(host: Host) -> None:
-    tells(host, News.STOPPED, News.PAUSED, News.RESUMED)
+def checkpoint(*hosts: Host) -> None:
+    """As their hypervisors tell of it, one after the other."""
+    for host in hosts:
+        tells(host, News.STOPPED, News.PAUSED, News.RESUMED)
 
 
 @contextlib.asynccontextmanager
@@ -293,8 +298,7 @@ async def in_colo(directory: Path, **options: Any) -> AsyncIterator[Hosts]:
 @contextlib.asynccontextmanager
 async def synchronised(directory: Path, **options: Any) -> AsyncIterator[Hosts]:
     async with in_colo(directory, **options) as hosts:
-        for host in (hosts.b, hosts.a):
-            checkpoint(host)
+        checkpoint(hosts.b, hosts.a)
         await hosts.protected()
         yield hosts
 

@@ -24,8 +24,7 @@ def test_until_the_first_checkpoint_everything_waits_for_it(tmp_path: Path) -> N
             await hosts.until(lambda: hosts.a.counter("stale_packets") == 1)
             assert (hosts.a.state, hosts.b.state) == ("unsynchronised", "unsynchronised")
             assert hosts.a.status["checkpoint"]["reasons"] == {"link": 1}
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            checkpoint(hosts.b, hosts.a)
             await hosts.released(*held)
             await hosts.protected()
             await hosts.both_send(tcp(seq=20, ack=1, payload=b"goes on"))
@@ -37,8 +36,7 @@ def test_after_a_checkpoint_the_numbers_are_the_primarys(tmp_path: Path) -> None
     async def scenario() -> None:
         async with synchronised(tmp_path) as hosts:
             await hosts.connect()
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            checkpoint(hosts.b, hosts.a)
             await hosts.until(lambda: hosts.b.far.epoch.delivers["net0"])
             assert read_tcp(await hosts.client_sends(tcp(**TO_GUEST, seq=101, ack=1001, payload=b"?"))).ack == 1001
             await hosts.both_send(tcp(seq=1001, ack=102, payload=b"!"))
@@ -57,9 +55,8 @@ def test_a_secondary_that_loses_count_is_no_standby_until_the_next_checkpoint(tm
             await hosts.a.enters("unsynchronised")
             await hosts.b.enters("unsynchronised")
             assert held not in hosts.queue.accepted
-            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            await hosts.aligned()
+            checkpoint(hosts.b, hosts.a)
             await hosts.protected()
             assert held in hosts.queue.accepted
 
@@ -78,9 +75,8 @@ def test_a_secondary_whose_hypervisor_leaves_colo_is_lost_and_still_a_good_succe
             assert (hosts.b.state, hosts.b.status["risks"]) == ("standby", [])
             assert held not in hosts.queue.accepted
             tells(hosts.b, News.JOINED)
-            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            await hosts.aligned()
+            checkpoint(hosts.b, hosts.a)
             await hosts.protected()
             assert held in hosts.queue.accepted
 
@@ -95,10 +91,9 @@ def test_a_link_that_is_cut_needs_another_checkpoint(tmp_path: Path) -> None:
             await hosts.a.enters("lost")
             await hosts.b.enters("alone")
             hosts.cable.mend()
-            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
+            await hosts.aligned()
             assert (hosts.a.state, held in hosts.queue.accepted) == ("unsynchronised", False)
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            checkpoint(hosts.b, hosts.a)
             await hosts.protected()
             assert held in hosts.queue.accepted
 
@@ -129,13 +124,11 @@ def test_solo_ends_with_protect_and_a_checkpoint(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with synchronised(tmp_path) as hosts:
             await hosts.a.ask("solo")
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            checkpoint(hosts.b, hosts.a)
             await settle()
             assert hosts.a.state == "solo"
             await hosts.a.ask("protect")
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            checkpoint(hosts.b, hosts.a)
             await hosts.protected()
 
     play(scenario)
@@ -213,9 +206,8 @@ def test_a_primary_whose_guest_is_there_again_waits_for_the_secondary(
             await hosts.a.enters("waiting")
             await hosts.b.enters("unsynchronised")
             tells(hosts.a, News.JOINED)
-            await hosts.until(lambda: hosts.a.far.epoch.alignment.value == "aligned")
-            for host in (hosts.b, hosts.a):
-                checkpoint(host)
+            await hosts.aligned()
+            checkpoint(hosts.b, hosts.a)
             await hosts.protected()
 
     play(scenario)
