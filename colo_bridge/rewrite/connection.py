@@ -82,6 +82,8 @@ class Connection:
     """The offsets are right: learned at the opening, or zero because one guest is a copy of the other."""
     sent: Serial = UNSEEN
     """What follows the secondary's highest octet, in the primary's numbers."""
+    by_octets: bool = True
+    """Whether octets told `sent`; else it may be a probe of the client's window, which is numbered one too low."""
     acknowledged: Serial = UNSEEN
     """The client's newest acknowledgement, in the primary's numbers."""
     window: int = 0
@@ -160,10 +162,11 @@ class Connection:
         elif self.guest_syn is not None and (packet.payload < packet.end or packet.flags & FIN):
             self.guest_syn = replace(self.guest_syn, data_follows=True)
 
-    def guest_reaches(self, following: Serial) -> bool:
+    def guest_reaches(self, following: Serial, has_octets: bool) -> bool:
         """Take note of the number behind a segment of the secondary; whether the segment had new octets."""
         if self.sent >= 0 and not serial_is_after(following, self.sent):
             return False
+        self.by_octets = has_octets
         self.sent = following
         return True
 
@@ -192,6 +195,9 @@ class Connection:
         excess = 0
         if self.sent >= 0 and serial_is_after(acknowledgment, self.sent):
             excess = serial_difference(acknowledgment, self.sent)
+            if excess == 1 and not self.by_octets:
+                # It answers a probe: lowered, it would not open the window, and the guest would probe for ever.
+                self.sent, self.by_octets, excess = acknowledgment, True, 0
             if excess > _LARGEST_WINDOW:
                 # Of another connection; a stack discards it as well.
                 return 0

@@ -116,7 +116,7 @@ class SlowPath:
     ) -> None:
         controls = bool(packet.flags & SYN) + bool(packet.flags & FIN)
         following = serial_plus(packet.sequence, packet.end - packet.payload + controls)
-        new = connection.guest_reaches(following)
+        new = connection.guest_reaches(following, following != packet.sequence)
         if self._cures and lacks_acknowledgment(connection, packet, following, new, silence, now):
             connection.answered_at = now
             self.counters.repeated_acknowledgments += 1

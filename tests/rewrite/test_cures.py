@@ -260,6 +260,16 @@ def test_after_a_checkpoint_nothing_is_lowered_until_the_copy_has_sent(trace):
     assert trace.counters.clamped_acknowledgments == 1
 
 
+def test_a_copy_that_probes_a_closed_window_is_told_that_it_is_open(trace):
+    """The probe is numbered one below what the client has acknowledged; nothing else tells what the copy has sent."""
+    trace.synchronised()
+    trace.guest("A", 2099, 101)
+    assert trace.client("A", 101, 2100).ack == 2100
+    trace.guest("PA", 2100, 101, payload=bytes(10))
+    assert trace.client("A", 101, 2111).ack == 2110
+    assert trace.counters.clamped_acknowledgments == 1
+
+
 def test_after_a_checkpoint_connections_not_seen_opening_are_cured():
     trace = Trace(cures=True)
     trace.synchronised()
