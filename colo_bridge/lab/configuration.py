@@ -22,7 +22,6 @@ from colo_bridge.lab.layout import (
     LINK_TCP_PORT,
     PKI_DIR,
     Guests,
-    Role,
 )
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.shape import Host
@@ -74,7 +73,7 @@ def _checkpoint(options: Options, host: Host) -> Document:
     if options.guests is Guests.NAMESPACES:
         return {"command": ["/bin/sh", "-c", f"date +%s.%N >> {CHECKPOINT_LOG}"]}
     if options.shape.has_link:
-        return {"provider": "qmp", "qmp": str(Role(host.daemon_role).qmp_socket)}
+        return {"provider": "qmp", "qmp": str(host.guest.qmp_socket)}
     sockets = {f"qmp_{guest}": str(guest.qmp_socket) for guest in GUESTS}
     return {"provider": "qmp", **sockets}
 

@@ -12,7 +12,7 @@ from typing import Any
 from colo_bridge.errors import ColoBridgeError, OperatorError
 from colo_bridge.lab import configuration, daemon, process, records, topology
 from colo_bridge.lab.guests import pair
-from colo_bridge.lab.layout import LOG_DIR, PKI_DIR, PROCESS_DIR, RUN_DIR, Guests, Mode, Role
+from colo_bridge.lab.layout import GUESTS, LOG_DIR, PKI_DIR, PROCESS_DIR, RUN_DIR, Guests, Mode, Role
 from colo_bridge.lab.options import Options
 from colo_bridge.lab.records import Made
 from colo_bridge.lab.shape import HOST_ROLES, Host
@@ -126,7 +126,7 @@ def _protect(options: Options) -> None:
     if options.guests is Guests.QEMU:
         for _, process_id in started:
             pair.put_first(process_id)
-        pair.enter_colo(options.shape)
+        pair.enter_colo(hosts, *GUESTS)
     for host, process_id in started:
         daemon.wait_ready(host, process_id)
     if options.guests is Guests.NAMESPACES:

@@ -95,6 +95,12 @@ class Host:
         return str(self.nic["primary_port" if self.daemon_role == "primary" else "secondary_port"])
 
     @property
+    def guest(self) -> Role:
+        """The replica that is attached to that port."""
+        ports = (entry for shape in Shape for entry in shape.guest_ports.items())
+        return next(guest for guest, port in ports if (port.role, port.device) == (self.role, self.guest_port))
+
+    @property
     def log_file(self) -> Path:
         return RUN_DIR / f"daemon{self.suffix}.log"
 

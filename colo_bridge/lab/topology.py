@@ -69,6 +69,13 @@ def exchange_guest(cable: Cable) -> None:
         _finish(guest, guest_end)
 
 
+def exchange_tap(port: End) -> None:
+    """Have a virtual machine's guest port anew, barred, and on no bridge."""
+    with NetNS(port.role.namespace) as host:
+        host.link("del", index=_index(host, port.device))
+        _make_tap(host, replace(port, bridge=""))
+
+
 def existing() -> list[Role]:
     return [role for role in Role if role.namespace_file.exists()]
 

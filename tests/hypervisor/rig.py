@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.hypervisor.relay import Phase, Relay
 from tests.lab.helpers import colo, inside, nothing_is_left, wait_until
 
 A, B = Shape.TWO_HOSTS.hosts
+OPTIONS = Options(shape=Shape.TWO_HOSTS, guests=Guests.QEMU)
 SECONDS = 30.0
 SWITCH_PORTS = {A.role: "cb-a0", B.role: "cb-b0"}
 """Where each host is plugged in."""
@@ -71,13 +73,7 @@ def two_hosts(
 ) -> Iterator[Rig]:
     """A lab whose checkpoints can be stopped, from the moment on when both hosts are ready."""
     assert nothing_is_left(), "a lab is up already: colo-bridge lab down"
-    options = Options(
-        shape=Shape.TWO_HOSTS,
-        guests=Guests.QEMU,
-        settings=settings,
-        host_settings=host_settings or {},
-        arbiter=arbiter,
-    )
+    options = replace(OPTIONS, settings=settings, host_settings=host_settings or {}, arbiter=arbiter)
     relays: list[Relay] = []
 
     def copy_through_relay(primary: Path, secondary: Path, _channel: str) -> None:
@@ -85,25 +81,26 @@ def two_hosts(
         copy(primary, secondary, f"unix:{RUN_DIR}/relay")
 
     copy = operator.copy
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator, "copy", copy_through_relay)
-        with lifecycle.running(options):
-            (relay,) = relays
-            frames, echoes = directory / "frames", directory / "echoes"
-            watching = [
-                _watch(Role.NETWORK, "witness.py", frames, GUEST_MAC, *SWITCH_PORTS.values()),
-                _watch(Role.CLIENT, "echoes.py", echoes, GUEST_ADDRESS),
-            ]
-            wait_until(lambda: frames.read_text() and echoes.read_text(), SECONDS, "the guest answers")
-            try:
-                yield Rig(relay, frames, echoes)
-            finally:
-                for each in watching:
-                    each.kill()
-                    each.wait()
-                relay.close()
-                for host in (A, B):
-                    shutil.copy(host.log_file, directory)
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(operator, "copy", copy_through_relay)
+            stack.enter_context(lifecycle.running(options))
+        (relay,) = relays
+        frames, echoes = directory / "frames", directory / "echoes"
+        watching = [
+            _watch(Role.NETWORK, "witness.py", frames, GUEST_MAC, *SWITCH_PORTS.values()),
+            _watch(Role.CLIENT, "echoes.py", echoes, GUEST_ADDRESS),
+        ]
+        wait_until(lambda: frames.read_text() and echoes.read_text(), SECONDS, "the guest answers")
+        try:
+            yield Rig(relay, frames, echoes)
+        finally:
+            for each in watching:
+                each.kill()
+                each.wait()
+            relay.close()
+            for host in (A, B):
+                shutil.copy(host.log_file, directory)
 
 
 def _watch(role: Role, script: str, output: Path, *words: str) -> subprocess.Popen[bytes]:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from colo_bridge.lab import daemon
+from colo_bridge.lab import daemon, failback
 from colo_bridge.lab.guests import pair
 from colo_bridge.lab.layout import GUEST_ADDRESS, LINK_ADDRESSES, LINK_TCP_PORT, Role
+from colo_bridge.lab.shape import Host
 from colo_bridge.lab.topology import enter
 from tests.hypervisor.guests import FILE, ask_for_a_checkpoint, get, kill, sha256
 from tests.hypervisor.relay import Phase
-from tests.hypervisor.rig import SECONDS, A, B, command, kill_daemon, states, two_hosts, wait_for_states
+from tests.hypervisor.rig import OPTIONS, SECONDS, A, B, command, kill_daemon, states, two_hosts, wait_for_states
 from tests.lab.helpers import wait_until
 
 CHECKPOINTS = 100
@@ -30,18 +31,36 @@ RATE = 2_000_000
 DELAY = 0.05
 """Seconds that the slow link takes; a checkpoint takes a tenth of that."""
 URL = f"http://{GUEST_ADDRESS}/file"
-DOWNLOAD = ["curl", "-sS", "--max-time", "60", "--limit-rate", str(RATE)]
 
 
-def fail_over() -> None:
-    command("failover", B, "--fenced")
-    wait_until(lambda: daemon.state_of(B) == "live", SECONDS, "the secondary is live")
+def fail_over(host: Host = B) -> None:
+    command("failover", host, "--fenced")
+    wait_until(lambda: daemon.state_of(host) == "live", SECONDS, f"{host.role} is live")
 
 
-def lose_host_a() -> None:
+def lose(host: Host) -> None:
     """Its virtual machine and its daemon, at once."""
-    kill(Role.PRIMARY)
-    kill_daemon(A)
+    kill(host.guest)
+    kill_daemon(host)
+
+
+class Download:
+    """One by the client, that takes a while."""
+
+    def __init__(self, target: Path, rate: int = RATE) -> None:
+        self._target = target
+        curl = ["curl", "-sS", "--max-time", "90", "--limit-rate", str(rate), "-w", "%{json}", "-o", str(target), URL]
+        self._running = subprocess.Popen(enter(Role.CLIENT, curl), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def is_running(self) -> bool:
+        return self._running.poll() is None
+
+    def check(self) -> None:
+        """It must end well, on the connection that it began on."""
+        report, complaint = self._running.communicate()
+        assert complaint == b""
+        assert sha256(self._target.read_bytes()) == FILE
+        assert json.loads(report)["num_connects"] == 1
 
 
 def from_divergence_to_release() -> list[float]:
@@ -75,7 +94,7 @@ def test_after_a_hundred_checkpoints_on_divergence_the_secondary_takes_over(tmp_
         print(f"from divergence to release: p50 {statistics.median(taken) * 1e3:.0f} ms, max {max(taken) * 1e3:.0f} ms")
         assert rig.sent_by(B) == []
         lost = time.time()
-        lose_host_a()
+        lose(A)
         fail_over()
         assert get("/cgi-bin/clock").startswith(b"now at ")
         assert sha256(get("/file")) == FILE
@@ -85,29 +104,51 @@ def test_after_a_hundred_checkpoints_on_divergence_the_secondary_takes_over(tmp_
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name.lower())
 def test_a_download_goes_on_when_the_primary_is_lost(tmp_path, phase) -> None:
     with two_hosts(tmp_path) as rig:
-        target = tmp_path / "file"
-        words = enter(Role.CLIENT, [*DOWNLOAD, "-w", "%{json}", "-o", str(target), URL])
-        download = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        download = Download(tmp_path / "file")
         time.sleep(2.0)
         rig.reach(phase)
         lost = time.time()
-        lose_host_a()
+        lose(A)
         rig.relay.go_on()
         fail_over()
-        report, complaint = download.communicate()
-        assert complaint == b""
-        assert sha256(target.read_bytes()) == FILE
-        assert json.loads(report)["num_connects"] == 1
+        download.check()
         assert len(rig.sent_by(B, since=lost)) > 10
+
+
+def test_a_survivor_takes_a_secondary_which_takes_over_from_it(tmp_path) -> None:
+    with two_hosts(tmp_path) as rig:
+        first = Download(tmp_path / "first", RATE // 4)
+        lose(A)
+        fail_over()
+        began = time.time()
+        failback.rebuild(OPTIONS)
+        wait_until(lambda: daemon.state_of(A) == "unsynchronised", SECONDS, "the new one is there")
+        command("protect", B)
+        wait_for_states("standby", "protected")
+        print(f"\nprotected again after {time.time() - began:.1f} s; no answer for {rig.silence(began):.1f} s at most")
+        assert first.is_running()
+        before = daemon.status(B)["checkpoints"]["done"]
+        for _ in range(10):
+            assert get("/cgi-bin/clock").startswith(b"now at ")
+        assert daemon.status(B)["checkpoints"]["done"] - before >= 10
+        first.check()
+        second = Download(tmp_path / "second")
+        time.sleep(2.0)
+        lost = time.time()
+        lose(B)
+        fail_over(A)
+        second.check()
+        assert get("/cgi-bin/clock").startswith(b"now at ")
+        assert rig.sent_by(B, since=lost) == []
 
 
 def test_what_the_secondary_sent_before_a_checkpoint_is_never_compared_after_it(tmp_path) -> None:
     with two_hosts(tmp_path), slow_link():
-        fetching = subprocess.Popen(enter(Role.CLIENT, [*DOWNLOAD, "-o", str(tmp_path / "file"), URL]))
-        while fetching.poll() is None:
+        download = Download(tmp_path / "file")
+        while download.is_running():
             ask_for_a_checkpoint()
             time.sleep(0.5)
-        assert sha256((tmp_path / "file").read_bytes()) == FILE
+        download.check()
         wait_for_states("protected", "standby")
         counters = daemon.status(A)["counters"]
         print(f"\nthrown away as stale: {counters['stale_packets']} of {counters['link_received_packets']}")

@@ -25,6 +25,7 @@ def copy(primary: Path, secondary: Path, channel: str) -> None:
     """Copy the primary to the secondary; both stand still then, until `enter_colo`.
 
     `primary` and `secondary` are QMP sockets, `channel` is where the secondary listens. Raises PeerError.
+    A primary may be a secondary that has gone live.
     """
     capabilities = [{"capability": name, "state": True} for name in _CAPABILITIES]
     for socket in (secondary, primary):
