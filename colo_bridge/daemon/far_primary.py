@@ -27,11 +27,12 @@ from colo_bridge.checkpoint.epochs import (
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.checkpoint.secondary_epoch import SecondaryEpoch
 from colo_bridge.daemon.greeting import Greeting
+from colo_bridge.daemon.moved import offsets_of
 from colo_bridge.daemon.secondary_path import Out, SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
-from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Statistics
+from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Moved, Statistics
 from colo_bridge.wire.framing import Frame
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,12 @@ class FarPrimary:
         """Each stream is told of by itself."""
 
     def link_message(self, message: Message) -> None:
-        if isinstance(message, Statistics):
-            self._told.primary_says(message.counters)
+        match message:
+            case Statistics(counters):
+                self._told.primary_says(counters)
+            case Moved(nic, anew):
+                if path := self._paths.get(nic):
+                    path.rewriter.inherit(offsets_of(message), anew=anew)
 
     def link_room(self, nic: str) -> None:
         self._readers.room(nic)

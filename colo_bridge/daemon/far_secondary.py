@@ -29,6 +29,7 @@ from colo_bridge.checkpoint.primary_epoch import PrimaryEpoch
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.linked_path import LinkedPath
+from colo_bridge.daemon.moved import messages_of
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
@@ -210,6 +211,7 @@ class FarSecondary:
                     for path in self._paths.values():
                         path.forget()
                 case Begun():
+                    self._tell_what_is_moved()
                     self._told.comparing()
                 case Suspended(reason):
                     self._told.suspended(reason)
@@ -221,6 +223,11 @@ class FarSecondary:
                     self.link.resume(nic)
         for name, path in self._paths.items():
             path.accepts = self.epoch.accepts[name]
+
+    def _tell_what_is_moved(self) -> None:
+        for name, path in self._paths.items():
+            for message in messages_of(name, path.offsets()):
+                self.link.send(message)
 
     def _fence(self, epoch: int) -> None:
         self._ask_hypervisor(lambda: self._perform(self.epoch.fenced(epoch)))

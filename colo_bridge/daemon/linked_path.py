@@ -11,6 +11,7 @@ from colo_bridge.compare.comparator import Comparator
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.primary_side import HeldPackets, PrimarySide, Reporter, exhaust
 from colo_bridge.membership.actions import Traffic
+from colo_bridge.rewrite.inheritance import Offsets
 from colo_bridge.wire.frame import parse_frame, parse_ip
 from colo_bridge.wire.framing import Frame
 from colo_bridge.wire.packet import MalformedPacket, Parsed
@@ -55,6 +56,10 @@ class LinkedPath(PrimarySide):
     @abstractmethod
     def on_mirror(self) -> bool:
         """What clients send to the guest: the secondary gets it too; whether there may be more."""
+
+    def offsets(self) -> list[Offsets]:
+        """Of the connections whose clients know other numbers than those that are compared."""
+        return []
 
     def from_secondary(self, buffer: bytearray, frames: Sequence[Frame]) -> None:
         """What the secondary sent, in the primary's numbers; `frames` are indexes into `buffer`."""

@@ -23,6 +23,7 @@ from colo_bridge.daemon.secondary_path import MOST_KEPT
 from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.membership.actions import Traffic
+from colo_bridge.rewrite.inheritance import Offsets
 from colo_bridge.rewrite.rewriter import Rewriter
 from colo_bridge.wire.announcement import announcements
 from colo_bridge.wire.frame import behind_tags, parse_frame
@@ -164,6 +165,9 @@ class LivePath(LinkedPath):
                     put(nic, frame)
         self._link.flush(nic)
         return more
+
+    def offsets(self) -> list[Offsets]:
+        return self.rewriter.offsets()
 
     def connect(self, uplink: Tap | None) -> None:
         """None: there is none yet."""

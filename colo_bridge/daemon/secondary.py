@@ -253,7 +253,7 @@ class Secondary(Life[SecondaryNic]):
         ]
         self._protector.serve(self._live_paths)
         for live, path in zip(self._live_paths, self._paths, strict=True):
-            live.send_kept(path.take_kept())
+            live.send_kept(path.take_over())
         self._attach()
         self._protector.read()
         self._has_tried.set()

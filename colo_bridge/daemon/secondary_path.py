@@ -64,10 +64,17 @@ class SecondaryPath:
             self._kept.clear()
         self._out = out
 
-    def take_kept(self) -> list[bytes]:
-        """What was kept, in the numbers that the clients know."""
-        kept = list(self._kept)
+    def take_over(self) -> list[bytes]:
+        """The guest is the service; what was kept, in the numbers that the clients know.
+
+        What belongs to an inherited connection has others, and is left to the guest to repeat.
+        """
+        rewriter = self.rewriter
+        kept = [
+            frame for frame in self._kept if not rewriter.is_inherited(bytearray(frame), VNET_HEADER_BYTES, len(frame))
+        ]
         self._kept.clear()
+        rewriter.take_over(time.monotonic())
         return kept
 
     # The guest.

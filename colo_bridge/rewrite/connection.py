@@ -118,6 +118,13 @@ class Connection:
         self.certain = certain
         self.sent = UNSEEN
 
+    def inherit(self, sequence: int, timestamp: int) -> None:
+        """Its client knows numbers that are so much lower than those of before."""
+        self.sequence_offset += sequence
+        self.timestamp_offset += timestamp
+        # These were in the numbers of before.
+        self.sent = self.acknowledged = UNSEEN
+
     def synchronise(self) -> None:
         self.settle_at_zero(certain=True)
         self.guest_syn = None

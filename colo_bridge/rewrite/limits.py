@@ -74,5 +74,9 @@ class RewriteCounters:
     """Addresses of the guest forgotten because the table was full."""
     addresses_expired: int = 0
     """Addresses of the guest forgotten because it sent nothing from them."""
+    inherited: int = 0
+    """Connections whose offsets were taken over from the side that had been live before."""
+    inheritance_overflow: int = 0
+    """The same, not taken over because there were too many: lost to their clients at a failover."""
     synchronisations: int = 0
     """Checkpoints that set all offsets to zero."""

@@ -14,6 +14,8 @@ secondary discards them, and such connections diverge.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from colo_bridge.rewrite.forms import (
     EGRESS_PLAIN,
     EGRESS_STAMPED,
@@ -50,6 +52,7 @@ from colo_bridge.rewrite.forms import (
     WHOLE_TCP,
     WINDOW_MASK,
 )
+from colo_bridge.rewrite.inheritance import Offsets
 from colo_bridge.rewrite.limits import RewriteLimits
 from colo_bridge.rewrite.sack import moved_with_blocks
 from colo_bridge.rewrite.slow import SlowPath
@@ -155,6 +158,24 @@ class Rewriter:
     def synchronised(self) -> None:
         """The secondary is a copy of the primary now: all offsets are zero, no opening is remembered."""
         self._slow.synchronised()
+
+    def offsets(self) -> list[Offsets]:
+        """Of all connections whose clients know other numbers than the guest has."""
+        return self._slow.offsets()
+
+    def inherit(self, offsets: Iterable[Offsets], *, anew: bool) -> None:
+        """Remember what the rewriter of a live primary moves, until `take_over`; `anew`: forget what it said before."""
+        if anew:
+            self._slow.inheritance.clear()
+        self._slow.inheritance.add(offsets)
+
+    def is_inherited(self, frame: bytearray, start: int, end: int) -> bool:
+        """Whether the secondary's frame, as `egress` has left it, has other numbers than its client knows."""
+        return self._slow.is_inherited(frame, start, end)
+
+    def take_over(self, now: float) -> None:
+        """The secondary is the service from now on: what was inherited is moved, as it was before."""
+        self._slow.take_over(now)
 
     def tick(self, now: float) -> None:
         """Forget what was silent for too long; bounded work, to be called about once a second."""

@@ -11,6 +11,7 @@ from colo_bridge.rewrite.addresses import GuestAddresses
 from colo_bridge.rewrite.connection import UNSEEN, Connection, KeptSegment, Phase
 from colo_bridge.rewrite.cure import answer, lacks_acknowledgment
 from colo_bridge.rewrite.fragment import SplitHeader, segment_of
+from colo_bridge.rewrite.inheritance import Inheritance, Offsets
 from colo_bridge.rewrite.limits import RewriteCounters, RewriteLimits
 from colo_bridge.rewrite.neighbours import Neighbours
 from colo_bridge.rewrite.table import ConnectionTable
@@ -34,6 +35,7 @@ class SlowPath:
         self.table = ConnectionTable(limits)
         self.neighbours = Neighbours(limits, self.counters)
         self.addresses = GuestAddresses(limits, self.counters)
+        self.inheritance = Inheritance(limits, self.counters)
         self._limits = limits
         self._header = header
         self._cures = cures
@@ -56,6 +58,29 @@ class SlowPath:
             self._drop_kept(connection)
         self.neighbours.expire(now)
         self.addresses.expire(now)
+
+    # What a failover takes over, and hands on.
+
+    def offsets(self) -> list[Offsets]:
+        moved = (each for each in self.table if each.sequence_offset or each.timestamp_offset)
+        return [Offsets(each.egress_key, each.sequence_offset, each.timestamp_offset) for each in moved]
+
+    def is_inherited(self, frame: bytearray, start: int, end: int) -> bool:
+        try:
+            packet = segment_of(parse_frame(frame, start, end))
+        except MalformedPacket:
+            return False
+        return packet is not None and packet.connection in self.inheritance
+
+    def take_over(self, now: float) -> None:
+        for offsets in self.inheritance.take():
+            connection = self.table.by_egress.get(offsets.connection)
+            if connection is None:
+                connection = self._add(offsets.connection, now)
+                connection.settle_at_zero(certain=True)
+            connection.confirmed = True
+            connection.inherit(offsets.sequence, offsets.timestamp)
+            self.table.sort(connection)
 
     # From the guest.
 
@@ -130,6 +155,7 @@ class SlowPath:
             connection = self._guest_resets(connection)
         elif packet.flags & SYN:
             connection = connection or self._add(packet.connection, now)
+            self.inheritance.ends(packet.connection)
             connection.guest_opens(packet, _timestamp(frame, options))
         else:
             if connection is None or connection.phase is Phase.CALLED:

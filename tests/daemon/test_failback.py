@@ -112,6 +112,28 @@ def test_old_connections_pass_in_the_numbers_that_clients_know_and_new_ones_are_
     play(scenario)
 
 
+def test_connections_from_before_the_first_failover_survive_the_second(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with failed_over(tmp_path) as hosts:
+            await hosts.protect()
+            await hosts.b.stop()
+            await hosts.c.enters("alone")
+            hosts.new.put(tcp(seq=5001, ack=101, payload=b"kept"), named("kept"))
+            await hosts.c.until(lambda: not hosts.new.waiting)
+            await hosts.c.ask("failover", fenced=True)
+            ports = hosts.c.ports[0]
+            hosts.new.put(tcp(seq=5001, ack=101, payload=b"repeated"))
+            await hosts.c.until(lambda: any(b"repeated" in frame for frame in ports.uplink.sent))
+            assert [read_tcp(frame).seq for frame in ports.uplink.sent if b"repeated" in frame] == [1001]
+            assert named("kept") in ports.uplink.sent
+            assert not any(b"kept" in frame for frame in ports.uplink.sent if frame != named("kept"))
+            ports.uplink.put(tcp(**FROM_CLIENT | {"sport": 5000}, seq=101, ack=1009))
+            await hosts.c.until(lambda: hosts.new.sent)
+            assert read_tcp(hosts.new.sent[-1]).ack == 5009
+
+    play(scenario)
+
+
 def test_a_survivor_that_was_compared_holds_what_its_guest_sends_after_a_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with failed_over(tmp_path) as hosts:

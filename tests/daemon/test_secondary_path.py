@@ -29,7 +29,7 @@ class Rig:
         self.path.stopped()
 
     def kept(self) -> list[bytes]:
-        return [frame[VNET_HEADER_BYTES:] for frame in self.path.take_kept()]
+        return [frame[VNET_HEADER_BYTES:] for frame in self.path.take_over()]
 
     def primary(self, *frames: bytes) -> list[bytes]:
         """The link brings what clients sent; what the guest gets of it."""

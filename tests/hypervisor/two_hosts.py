@@ -131,13 +131,13 @@ def test_a_survivor_takes_a_secondary_which_takes_over_from_it(tmp_path) -> None
         for _ in range(10):
             assert get("/cgi-bin/clock").startswith(b"now at ")
         assert daemon.status(B)["checkpoints"]["done"] - before >= 10
-        first.check()
         second = Download(tmp_path / "second")
         time.sleep(2.0)
-        lost = time.time()
         lose(B)
+        lost = time.time()
         fail_over(A)
         second.check()
+        first.check()
         assert get("/cgi-bin/clock").startswith(b"now at ")
         assert rig.sent_by(B, since=lost) == []
 

@@ -16,6 +16,7 @@ from colo_bridge.link.protocol.messages import (
     Failover,
     Goodbye,
     Heartbeat,
+    Moved,
     Role,
     Statistics,
     Version,
@@ -54,7 +55,7 @@ def test_both_sides_greet_and_learn_of_each_other():
         (
             PRIMARY,
             replace(SECONDARY, version=Version(2, 0)),
-            r"version 2\.0 of the link's protocol came to a side that speaks 1\.0",
+            r"version 2\.0 of the link's protocol came to a side that speaks 1\.1",
         ),
     ],
 )
@@ -209,6 +210,15 @@ def test_the_secondary_requests_checkpoints_and_the_primary_does_not():
     with pytest.raises(InternalError):
         listens.send(request, 0.0)
     assert "a CheckpointRequest came where it does not belong" in str(ending(feed(dials, encode(request))).error)
+
+
+def test_the_primary_tells_of_moved_connections_and_the_secondary_does_not():
+    listens, dials = greeted()
+    moved = Moved("net0", True, ())
+    assert feed(dials, listens.send(moved, 0.0)) == [Arrived(moved)]
+    with pytest.raises(InternalError):
+        dials.send(moved, 0.0)
+    assert "a Moved came where it does not belong" in str(ending(feed(listens, encode(moved))).error)
 
 
 @pytest.mark.parametrize("message", [Failover("it is gone"), Statistics({"held_packets": 3})])

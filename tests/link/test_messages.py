@@ -11,13 +11,16 @@ from colo_bridge.errors import ColoBridgeError, InternalError, OperatorError, Pe
 from colo_bridge.link.protocol.messages import (
     LARGEST_MESSAGE,
     LONGEST_REASON,
+    MOST_MOVED,
     MOST_STATISTICS,
+    VERSION,
     Acknowledgment,
     Barrier,
     CheckpointRequest,
     Failover,
     Goodbye,
     Heartbeat,
+    Moved,
     Statistics,
     Unknown,
     decode,
@@ -37,6 +40,8 @@ MESSAGES = [
     CheckpointRequest("a RESUME came without a STOP"),
     Failover("the operator says so"),
     Statistics({"packets": 1, "bytes": 0}),
+    Moved("net0", True, ()),
+    Moved("net0", False, (("0a" * 12, -((1 << 32) - 1), 7), ("0b" * 44, 0, 1))),
 ]
 HELLO = json.loads(encode(PRIMARY)[8:])
 
@@ -92,6 +97,16 @@ def test_so_is_a_type_but_it_is_told():
         (text(**{**HELLO, "instance": ""}), "wrong instance"),
         (text(**{key: value for key, value in HELLO.items() if key != "instance"}), "wrong instance"),
         (text(type="checkpoint request"), "wrong reason"),
+        (text(type="moved", nic="net0", anew=1, connections=[]), "wrong anew"),
+        (text(type="moved", nic="net0", anew=True, connections={}), "wrong connections"),
+        *(
+            (text(type="moved", nic="net0", anew=True, connections=[wrong]), "wrong connections")
+            for wrong in (
+                *([], 1, ["0a" * 12, 1], ["0a" * 12, 1, 1, 1], ["0a" * 11, 1, 1], ["0a" * 13, 1, 1], ["0a" * 48, 1, 1]),
+                *(["0a " * 12, 1, 1], ["xy" * 12, 1, 1], [12, 1, 1], ["0a" * 12, 1 << 32, 1], ["0a" * 12, 1, True]),
+            )
+        ),
+        (text(type="moved", nic="net0", anew=True, connections=[["0a" * 12, 1, 1]] * (MOST_MOVED + 1)), "wrong conn"),
         (text(**{**HELLO, "version": "1.0"}), "wrong version"),
         (text(**{**HELLO, "version": {"major": 1}}), "wrong version"),
         (text(**{**HELLO, "secondary_timeout": float("nan")}), "wrong secondary_timeout"),
@@ -106,7 +121,7 @@ def test_what_does_not_fit_is_the_peers_fault(data, problem):
 
 
 def test_of_another_major_version_nothing_but_the_version_is_looked_at():
-    with pytest.raises(OperatorError, match=r"version 2\.7 .* speaks 1\.0 .*same version"):
+    with pytest.raises(OperatorError, match=rf"version 2\.7 .* speaks {VERSION} .*same version"):
         decode(text(type="hello", version={"major": 2, "minor": 7}, role=["all", "new"]))
 
 

@@ -13,7 +13,8 @@
 1. Any cutting of the bytes gives the same actions. Nothing that comes in raises an error: what is wrong closes the
    stream, and `Closed` says whose fault it was.
 2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers travel on all of them, and
-   heartbeats on the control stream, where nothing can wait in front of them. Only the secondary requests checkpoints.
+   heartbeats on the control stream, where nothing can wait in front of them. Only the secondary requests checkpoints,
+   and only the primary tells of moved connections.
 3. Epochs only grow. A side acknowledges no epoch twice, and none that was not announced.
 
 Times are seconds of any clock that never goes back.
@@ -45,6 +46,7 @@ from colo_bridge.link.protocol.messages import (
     Heartbeat,
     Hello,
     Message,
+    Moved,
     Role,
     Statistics,
     Unknown,
@@ -65,8 +67,10 @@ _TLS_HANDSHAKE = 0x16
 """First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
 
 
-_MESSAGES = Heartbeat | Acknowledgment | CheckpointRequest | Failover | Statistics
+_MESSAGES = Heartbeat | Acknowledgment | CheckpointRequest | Failover | Statistics | Moved
 """Of the control stream."""
+_SENDERS: dict[type[Message], Role] = {CheckpointRequest: Role.SECONDARY, Moved: Role.PRIMARY}
+"""Of those that only one side sends."""
 
 
 class State(enum.Enum):
@@ -279,7 +283,8 @@ class Conversation:
     def _belongs(self, message: Message, sender: Hello | None) -> bool:
         if isinstance(message, Barrier):
             return True
-        if isinstance(message, CheckpointRequest) and sender is not None and sender.role is not Role.SECONDARY:
+        only_from = _SENDERS.get(type(message))
+        if only_from is not None and sender is not None and sender.role is not only_from:
             return False
         return self._is_control() and isinstance(message, _MESSAGES)
 

@@ -29,7 +29,11 @@ LARGEST_MESSAGE = 16_384
 LONGEST_NAME = 128
 LONGEST_REASON = 500
 MOST_STATISTICS = 256
+MOST_MOVED = 128
+"""Connections in one message."""
 
+_SHORTEST_CONNECTION, _LONGEST_CONNECTION = 12, 44
+"""Bytes of a connection's name: two addresses and ports, at most two tags; see `wire.flow`."""
 _LENGTHS = struct.Struct("!II")
 
 
@@ -49,7 +53,7 @@ class Version:
         return f"{self.major}.{self.minor}"
 
 
-VERSION = Version(1, 0)
+VERSION = Version(1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,24 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Connections of a live guest whose clients know other numbers than it has; see `rewrite.inheritance`."""
+
+    nic: str
+    anew: bool
+    """What was said of this NIC before does not hold any more."""
+    connections: tuple[tuple[str, int, int], ...]
+    """Name in hexadecimal digits, offset of the sequence numbers, offset of the timestamps."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a type that this version does not have."""
 
     kind: str
 
 
-Message = Hello | Goodbye | Heartbeat | Barrier | Acknowledgment | CheckpointRequest | Failover | Statistics
+Message = Hello | Goodbye | Heartbeat | Barrier | Acknowledgment | CheckpointRequest | Failover | Statistics | Moved
 
 Check = Callable[[object], Any]
 """The value of a field as it is kept; raises ValueError."""
@@ -178,6 +193,35 @@ def _counters(value: object) -> Mapping[str, int]:
     return {_name(name): _count(count) for name, count in value.items()}
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _offset(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 32) < value < 1 << 32:
+        raise ValueError
+    return value
+
+
+def _moved(value: object) -> tuple[tuple[str, int, int], ...]:
+    if not isinstance(value, list) or len(value) > MOST_MOVED:
+        raise ValueError
+    return tuple(_moved_connection(each) for each in value)
+
+
+def _moved_connection(value: object) -> tuple[str, int, int]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError
+    name, sequence, timestamp = value
+    # The library takes spaces between the digits.
+    length = len(bytes.fromhex(_name(name)))
+    if not _SHORTEST_CONNECTION <= length <= _LONGEST_CONNECTION or length % 4 or len(name) != 2 * length:
+        raise ValueError
+    return name, _offset(sequence), _offset(timestamp)
+
+
 _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
     "hello": (
         Hello,
@@ -201,6 +245,7 @@ _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
     "checkpoint request": (CheckpointRequest, {"reason": _text(LONGEST_REASON)}),
     "failover": (Failover, {"reason": _text(LONGEST_REASON)}),
     "statistics": (Statistics, {"counters": _counters}),
+    "moved": (Moved, {"nic": _name, "anew": _flag, "connections": _moved}),
 }
 _TYPES: dict[object, str] = {form: name for name, (form, _) in _FORMS.items()}
 
