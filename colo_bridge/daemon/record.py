@@ -6,10 +6,10 @@ A file in the run directory, one word long: a reboot, which ends the guest as we
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from colo_bridge.errors import ColoBridgeError, OperatorError
+from colo_bridge.kernel.private_file import write_anew
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,8 @@ class Record:
 
     def write(self, word: str) -> None:
         """Raises OperatorError: whoever cannot remember must not do it."""
-        fresh = self._path.with_suffix(".new-role")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{word}\n")
-            fresh.replace(self._path)
+            write_anew(self._path, f"{word}\n")
         except OSError as error:
             raise OperatorError(f"cannot write {self._path}: {error.strerror}", "check run_dir") from error
 

@@ -21,6 +21,7 @@ from colo_bridge.daemon.control import Verb, refusing
 from colo_bridge.daemon.ending import first_end
 from colo_bridge.daemon.far_primary import FarPrimary
 from colo_bridge.daemon.greeting import Greeting
+from colo_bridge.daemon.kept_offsets import KeptOffsets
 from colo_bridge.daemon.life import Life, Work, every
 from colo_bridge.daemon.live_path import LivePath
 from colo_bridge.daemon.protector import Protector
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 _TICK = 0.05
 _TELL = 0.5
 """Seconds between two messages with statistics."""
+_KEEP = 5.0
+"""Seconds between two looks whether the offsets of a guest that is live have changed."""
 _AGAIN = 1.0
 """Seconds between two tries to put a guest that is live on the network."""
 
@@ -52,6 +55,7 @@ class Secondary(Life[SecondaryNic]):
         section = link_of.section(config)
         self._record = Record(config.run_dir, config.guest)
         word = self._record.read()
+        self._kept_offsets = KeptOffsets(config.run_dir, config.guest)
         self._begins_live = word in (LIVE, SURVIVOR, OVERTAKEN)
         self._was_compared = word in (SURVIVOR, OVERTAKEN)
         self._protector = Protector(
@@ -107,6 +111,7 @@ class Secondary(Life[SecondaryNic]):
             SecondaryPath(name, nic.secondary, self._link, rewriter)
             for (name, nic), rewriter in zip(protections, rewriters, strict=True)
         ]
+        self._remember_offsets()
         nics = [nic for _, nic in protections]
         self._readers = SecondaryReaders(list(zip(nics, self._paths, strict=True)), self._link.full)
         self._far.serve(self._paths, self._readers, self._ask_hypervisor)
@@ -120,7 +125,8 @@ class Secondary(Life[SecondaryNic]):
             self._link.start()
         if self._begins_live:
             self._go_live(self._membership.reason)
-        return [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), self._wait_and_live()]
+        timers = [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), every(_KEEP, self._keep)]
+        return [*timers, self._wait_and_live()]
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rest = self._protector.prepare_reload(config)
@@ -137,6 +143,7 @@ class Secondary(Life[SecondaryNic]):
         self._protector.stop_reading()
 
     async def _end(self) -> None:
+        self._keep()
         if self._dials:
             await self._link.close()
         await self._arbiter.close()
@@ -159,6 +166,19 @@ class Secondary(Life[SecondaryNic]):
     def _tell(self) -> None:
         moment = {"moment": int(time.monotonic() * 1e3)}
         self._link.send(Statistics(moment | self._counters()))
+
+    def _remember_offsets(self) -> None:
+        """Where the guest was live before this daemon began."""
+        if not self._begins_live:
+            self._kept_offsets.forget()
+            return
+        offsets = self._kept_offsets.read()
+        for path in self._paths:
+            path.rewriter.inherit(offsets.get(path.nic, ()), anew=True)
+
+    def _keep(self) -> None:
+        if self._live_paths:
+            self._kept_offsets.keep({path.nic: path.offsets() for path in self._live_paths})
 
     # The primary.
 

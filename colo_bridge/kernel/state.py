@@ -7,7 +7,6 @@ One file for each guest: `{"nics": {NIC: {"hooks": {BRIDGE: {FAMILY: was_on}}, "
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Any
 from colo_bridge.errors import OperatorError
 from colo_bridge.kernel.bridge import Hook
 from colo_bridge.kernel.family import Family
+from colo_bridge.kernel.private_file import write_anew
 
 _WRITING = threading.Lock()
 
@@ -87,12 +87,8 @@ def _replace(path: Path, states: dict[str, NicState]) -> None:
     if not states:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"nics": {nic: _document(state) for nic, state in states.items()}}, file)
-    fresh.replace(path)
+    document = {"nics": {nic: _document(state) for nic, state in states.items()}}
+    write_anew(path, json.dumps(document), directory_mode=0o755)
 
 
 def _document(state: NicState) -> dict[str, Any]:

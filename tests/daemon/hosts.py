@@ -43,6 +43,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(secondary, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TICK", 0.01)
     monkeypatch.setattr(secondary, "_AGAIN", 0.02)
+    monkeypatch.setattr(secondary, "_KEEP", 0.02)
     monkeypatch.setattr(link_of, "Backoff", lambda longest: Backoff(first=0.01, longest=0.02))
     before = {number: signal.signal(number, signal.SIG_IGN) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())

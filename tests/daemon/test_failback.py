@@ -112,6 +112,19 @@ def test_old_connections_pass_in_the_numbers_that_clients_know_and_new_ones_are_
     play(scenario)
 
 
+def test_connections_from_before_the_failover_survive_a_restart_of_the_live_daemon(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with failed_over(tmp_path) as hosts:
+            await hosts.b.stop()
+            await hosts.b.start()
+            await hosts.b.until(lambda: hosts.b.counter("rewriter_inherited") == 1)
+            hosts.tap.put(tcp(seq=5001, ack=101, payload=b"old"))
+            await hosts.b.until(lambda: any(b"old" in frame for frame in hosts.uplink.sent))
+            assert [read_tcp(frame).seq for frame in hosts.uplink.sent if b"old" in frame] == [1001]
+
+    play(scenario)
+
+
 def test_connections_from_before_the_first_failover_survive_the_second(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with failed_over(tmp_path) as hosts:
