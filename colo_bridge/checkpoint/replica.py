@@ -79,6 +79,11 @@ class Replica:
         """Whether it would begin a checkpoint."""
         return self.phase is Phase.ACTIVE
 
+    @property
+    def in_colo(self) -> bool:
+        """Whether a checkpoint may still come, or be under way."""
+        return self._in_colo and self.phase is not Phase.OFFLINE
+
     def connected(self, status: str, migration: str) -> News | None:
         """The hypervisor answers again: what it says of the guest and of its migration."""
         self._in_colo = migration == IN_COLO

@@ -1,7 +1,8 @@
 """The primary on the other host, as the secondary's daemon sees it: what clients sent it, its epochs, its comings.
 
 What the guest sends goes there, and what comes from there goes to the guest, only while both belong to the same epoch;
-`SecondaryEpoch` says so. Once the guest is live none of this concerns it any more.
+`SecondaryEpoch` says so. Once the guest is to go live none of this concerns it any more, but for one thing: a
+checkpoint that its hypervisor had begun may still give it the primary's state.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class FarPrimary:
         self._readers = SecondaryReaders(())
         self._ask_hypervisor: Callable[[Callable[[], None]], None] = lambda answered: answered()
         self._live = ""
+        self._is_handed_over = False
         self.epoch = SecondaryEpoch(greeting.nics, synchronises)
 
     def serve(
@@ -86,6 +88,10 @@ class FarPrimary:
             path.out, path.delivers = Out.KEEP, False
         self.link.send(Failover(reason))
         self._readers.read(True)
+
+    def hand_over(self) -> None:
+        """The paths are somebody else's from now on."""
+        self._is_handed_over = True
 
     def choose_ways(self) -> None:
         """Where what the guest sends goes; to be called several times in `_MISSED` heartbeats."""
@@ -146,18 +152,20 @@ class FarPrimary:
         self._perform(self.epoch.told(news))
 
     def _perform(self, actions: Sequence[Action]) -> None:
-        if self._live:
+        if self._is_handed_over:
             return
         for action in actions:
             match action:
                 case Drain():
                     for path in self._paths.values():
                         path.stopped()
-                case SendBarrier(epoch):
-                    self.link.barrier(epoch)
                 case Synchronised():
                     for path in self._paths.values():
                         path.synchronised()
+                case _ if self._live:
+                    """It is about what the two sides had in common."""
+                case SendBarrier(epoch):
+                    self.link.barrier(epoch)
                 case ReadGuest(on):
                     self._readers.read(on)
                 case Fence(epoch):

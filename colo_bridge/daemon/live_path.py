@@ -169,10 +169,8 @@ class LivePath(LinkedPath):
     def offsets(self) -> list[Offsets]:
         return self.rewriter.offsets()
 
-    def connect(self, uplink: Tap | None) -> None:
-        """None: there is none yet."""
-        if uplink is not None:
-            self.way.connect(uplink, self.traffic is not Traffic.BLOCK)
+    def connect(self, uplink: Tap) -> None:
+        self.way.connect(uplink, self.traffic is not Traffic.BLOCK)
 
     def send_kept(self, frames: Sequence[bytes]) -> None:
         """What the guest sent lately, rewritten already: it leaves first, unless nothing may leave."""

@@ -9,13 +9,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from colo_bridge.checkpoint.providers.standby import Standby
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
-from colo_bridge.daemon.announcing import announce
 from colo_bridge.daemon.arbiter import Arbiter
 from colo_bridge.daemon.control import Verb, refusing
 from colo_bridge.daemon.ending import first_end
@@ -29,7 +28,8 @@ from colo_bridge.daemon.record import LIVE, OVERTAKEN, SURVIVOR, Record
 from colo_bridge.daemon.secondary_path import SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
 from colo_bridge.daemon.settings import comparator_for, rewrite_limits
-from colo_bridge.errors import ColoBridgeError, KernelError
+from colo_bridge.daemon.taking_over import TakingOver
+from colo_bridge.errors import KernelError
 from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
@@ -44,8 +44,8 @@ _TELL = 0.5
 """Seconds between two messages with statistics."""
 _KEEP = 5.0
 """Seconds between two looks whether the offsets of a guest that is live have changed."""
-_AGAIN = 1.0
-"""Seconds between two tries to put a guest that is live on the network."""
+_PATIENCE = 5.0
+"""Seconds for which going live waits for a hypervisor that answers: it may be loading the state of a checkpoint."""
 
 
 class Secondary(Life[SecondaryNic]):
@@ -82,10 +82,8 @@ class Secondary(Life[SecondaryNic]):
         """The primary, though it is connected."""
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
         self._paths: Sequence[SecondaryPath] = ()
-        self._live_paths: Sequence[LivePath] = ()
-        self._decided, self._has_tried = asyncio.Event(), asyncio.Event()
-        self._obstacle = ""
-        """Why the guest is not on the network, though it is live."""
+        self._taking_over = TakingOver(config.guest, (), self._protector, self._live_path)
+        self._decided = asyncio.Event()
 
     def _verbs(self) -> dict[str, Verb]:
         verbs = self._protector.verbs()
@@ -112,12 +110,13 @@ class Secondary(Life[SecondaryNic]):
             for (name, nic), rewriter in zip(protections, rewriters, strict=True)
         ]
         self._remember_offsets()
-        nics = [nic for _, nic in protections]
-        self._readers = SecondaryReaders(list(zip(nics, self._paths, strict=True)), self._link.full)
+        nics = list(zip((nic for _, nic in protections), self._paths, strict=True))
+        self._taking_over = TakingOver(self._config.guest, nics, self._protector, self._live_path)
+        self._readers = SecondaryReaders(nics, self._link.full)
         self._far.serve(self._paths, self._readers, self._ask_hypervisor)
 
     def _mended(self) -> None:
-        self._protector.renew() if self._live_paths else self._readers.renew()
+        self._protector.renew() if self._taking_over.paths else self._readers.renew()
 
     def _begin(self) -> list[Work]:
         self._readers.read(True)
@@ -160,7 +159,7 @@ class Secondary(Life[SecondaryNic]):
 
     def _age(self) -> None:
         now = time.monotonic()
-        for path in self._paths if not self._live_paths else ():
+        for path in self._paths if not self._taking_over.paths else ():
             path.age(now)
 
     def _tell(self) -> None:
@@ -177,8 +176,8 @@ class Secondary(Life[SecondaryNic]):
             path.rewriter.inherit(offsets.get(path.nic, ()), anew=True)
 
     def _keep(self) -> None:
-        if self._live_paths:
-            self._kept_offsets.keep({path.nic: path.offsets() for path in self._live_paths})
+        if self._taking_over.paths:
+            self._kept_offsets.keep({path.nic: path.offsets() for path in self._taking_over.paths})
 
     # The primary.
 
@@ -215,9 +214,11 @@ class Secondary(Life[SecondaryNic]):
         while self._membership.state is SecondaryState.ASKING:
             await asyncio.sleep(0.02)
         if self._is_live:
-            await self._has_tried.wait()
-        if self._obstacle:
-            raise KernelError(f"the guest is live, but not on the network yet: {self._obstacle}", "mend that")
+            await self._taking_over.has_tried.wait()
+        if self._taking_over.obstacle:
+            raise KernelError(
+                f"the guest is live, but not on the network yet: {self._taking_over.obstacle}", "mend that"
+            )
         return {"state": self.state, "reason": self._membership.reason}
 
     def _perform(self, actions: Sequence[Action]) -> None:
@@ -243,70 +244,35 @@ class Secondary(Life[SecondaryNic]):
     async def _wait_and_live(self) -> None:
         """Follow the hypervisor as the secondary's; once the guest is live serve it, and follow it as a primary's."""
         standby = self._standby if not self._was_compared else None
-        following: list[asyncio.Future[None]] = [
+        tasks: list[asyncio.Future[None]] = [
             asyncio.ensure_future(work) for work in (standby.watch() if standby is not None else ())
         ]
         try:
-            await first_end(self._decided, following)
-            await asyncio.gather(self._take_over(), self._lead(standby, following))
+            await first_end(self._decided, tasks)
+            alone = asyncio.ensure_future(_end_colo(standby, tuple(tasks)))
+            tasks.append(alone)
+            patience = _PATIENCE if standby is not None and standby.answers else 0.0
+            in_time = asyncio.ensure_future(asyncio.wait({alone}, timeout=patience))
+            await asyncio.gather(self._taking_over.run(in_time, self._hand_over), self._lead(in_time), alone)
         finally:
-            for task in following:
+            for task in tasks:
                 task.cancel()
 
-    async def _lead(self, standby: Standby | None, following: Sequence[asyncio.Future[None]]) -> None:
-        if standby is not None:
-            await _end_colo(standby)
-        for task in following:
-            task.cancel()
-        if following:
-            # A hypervisor talks to one at a time.
-            await asyncio.wait(following)
-        await self._has_tried.wait()
-        await asyncio.gather(*self._protector.begin())
-
-    async def _take_over(self) -> None:
-        """Put the guest on the network, and keep it there."""
-        await self._raise_uplinks()
+    def _hand_over(self) -> None:
         self._readers.leave()
-        self._live_paths = [
-            self._live_path(nic, path) for (_, nic), path in zip(self._protections, self._paths, strict=True)
-        ]
-        self._protector.serve(self._live_paths)
-        for live, path in zip(self._live_paths, self._paths, strict=True):
-            live.send_kept(path.take_over())
-        self._attach()
-        self._protector.read()
-        self._has_tried.set()
-        while self._obstacle:
-            await asyncio.sleep(_AGAIN)
-            await self._raise_uplinks()
-            self._attach()
-            self._protector.renew()
-        log.warning("guest %s has its way to the network", self._config.guest)
-        await announce(self._live_paths)
+        self._far.hand_over()
+
+    async def _lead(self, out_of_colo: Awaitable[object]) -> None:
+        """Do what the side does that is the service, apart from carrying packets."""
+        await out_of_colo
+        await self._taking_over.has_tried.wait()
+        await asyncio.gather(*self._protector.begin())
 
     def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:
         comparison = self._protector.comparison
         comparator = comparator_for(self._config, True, comparison.checkpoints.copies_state)
         link, reporter = self._protector.link, comparison.divergences
         return LivePath(path.nic, nic.secondary, path.rewriter, link, comparator, reporter)
-
-    async def _raise_uplinks(self) -> None:
-        """All that can be: one NIC does not wait for another."""
-        loop, before = asyncio.get_running_loop(), self._obstacle
-        self._obstacle = ""
-        for name, nic in self._protections:
-            try:
-                # A thread, because pyroute2 cannot be used in a running loop.
-                await loop.run_in_executor(None, nic.go_live)
-            except (ColoBridgeError, OSError) as error:
-                self._obstacle = f"nic {name}: {error}"
-        if self._obstacle not in ("", before):
-            log.critical("guest %s is live, but not on the network: %s", self._config.guest, self._obstacle)
-
-    def _attach(self) -> None:
-        for (_, nic), path in zip(self._protections, self._live_paths, strict=True):
-            path.connect(nic.uplink)
 
     # With a secondary of its own.
 
@@ -329,7 +295,7 @@ class Secondary(Life[SecondaryNic]):
 
     def _counters(self) -> dict[str, int]:
         paths, kernel = self._paths, self._guard.kernel
-        ways = [path.way for path in self._live_paths]
+        ways = [path.way for path in self._taking_over.paths]
         rewriters: Counter[str] = Counter()
         for path in paths:
             rewriters.update({f"rewriter_{name}": value for name, value in asdict(path.rewriter.counters).items()})
@@ -371,8 +337,11 @@ class Secondary(Life[SecondaryNic]):
         }
 
 
-async def _end_colo(standby: Standby) -> None:
-    try:
-        await standby.lost_heartbeat()
-    except ColoBridgeError as error:
-        log.error("the guest's QEMU could not be told that it is alone: %s", error)
+async def _end_colo(standby: Standby | None, following: Sequence[asyncio.Future[None]]) -> None:
+    """And follow the hypervisor no longer: it talks to one at a time."""
+    if standby is None:
+        return
+    await standby.end_colo()
+    for task in following:
+        task.cancel()
+    await asyncio.wait(following)

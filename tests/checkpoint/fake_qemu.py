@@ -25,6 +25,8 @@ class FakeQemu:
         self.parameters: dict[str, Any] = {"x-checkpoint-delay": DELAY}
         self.refuses: set[str] = set()
         self.silent: set[str] = set()
+        self.has_loaded = False
+        """Of a secondary that stands still: the primary's state has come, and is what it goes on with."""
         self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
@@ -114,6 +116,8 @@ class FakeQemu:
     def _end_colo(self) -> None:
         """A guest that stands still goes on, one that runs is stopped for a moment; not where COLO is over."""
         if self.migration == "colo":
+            if self.has_loaded:
+                self.go_on()
             if self.status == "running":
                 self.stop("finish-migrate")
             self.exit("request")

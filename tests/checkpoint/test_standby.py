@@ -164,7 +164,7 @@ def test_a_secondary_is_told_that_it_is_alone(play, caplog) -> None:
     caplog.set_level(logging.INFO)
 
     async def scenario(rig: Heard) -> None:
-        await rig.secondary.lost_heartbeat()
+        await rig.secondary.end_colo()
         assert rig.qemu.alone == 1
 
     play(scenario)
@@ -175,7 +175,7 @@ def test_a_secondary_whose_qemu_cannot_be_reached_is_told_when_it_can(play, capl
     async def scenario(rig: Heard) -> None:
         await rig.qemu.die()
         await rig.until_heard(News.LOST)
-        telling = asyncio.create_task(rig.secondary.lost_heartbeat())
+        telling = asyncio.create_task(rig.secondary.end_colo())
         await until(lambda: "it is to be told that it is alone" in caplog.text)
         await rig.qemu.start()
         await telling
@@ -187,7 +187,7 @@ def test_a_secondary_whose_qemu_cannot_be_reached_is_told_when_it_can(play, capl
 def test_a_qemu_that_is_alone_already_may_refuse_to_hear_it(play, caplog) -> None:
     async def scenario(rig: Heard) -> None:
         rig.qemu.refuses.add("x-colo-lost-heartbeat")
-        await rig.secondary.lost_heartbeat()
+        await rig.secondary.end_colo()
 
     play(scenario)
     assert "refused x-colo-lost-heartbeat" in caplog.text

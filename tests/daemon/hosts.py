@@ -16,7 +16,7 @@ import pytest
 
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config, parse
-from colo_bridge.daemon import comparison, guard, link_of, protector, secondary
+from colo_bridge.daemon import comparison, guard, link_of, protector, secondary, taking_over
 from colo_bridge.daemon.client import ask
 from colo_bridge.daemon.ending import HANDLED_SIGNALS
 from colo_bridge.daemon.primary import Primary
@@ -42,7 +42,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(protector, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TELL", 0.02)
     monkeypatch.setattr(secondary, "_TICK", 0.01)
-    monkeypatch.setattr(secondary, "_AGAIN", 0.02)
+    monkeypatch.setattr(taking_over, "AGAIN", 0.02)
     monkeypatch.setattr(secondary, "_KEEP", 0.02)
     monkeypatch.setattr(link_of, "Backoff", lambda longest: Backoff(first=0.01, longest=0.02))
     before = {number: signal.signal(number, signal.SIG_IGN) for number in HANDLED_SIGNALS}

@@ -492,6 +492,29 @@ def test_a_live_guest_gets_its_way_to_the_network_as_soon_as_there_is_one(
     play(scenario)
 
 
+def test_one_nic_does_not_wait_for_another(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, nics=2) as hosts:
+            works, waits = hosts.b.ports
+            for ports in (works, waits):
+                ports.secondary.put(named("its address is known"))
+            await hosts.until(lambda: hosts.a.counter("secondary_packets") == 2)
+            waits.obstacle = KernelError("the bridge br1 is missing")
+            with pytest.raises(PeerError, match="nic net1: the bridge br1 is missing"):
+                await hosts.b.ask("failover", fenced=True)
+            await hosts.until(lambda: any(is_announcement(frame) for frame in works.uplink.sent))
+            works.secondary.put(named("goes out"))
+            await hosts.until(lambda: named("goes out") in works.uplink.sent)
+            waits.obstacle = None
+            await hosts.until(lambda: waits.uplink and any(is_announcement(frame) for frame in waits.uplink.sent))
+
+    play(scenario)
+
+
+def is_announcement(frame: bytes) -> bool:
+    return frame[:6] == b"\xff" * 6 and frame[12:14] == b"\x08\x06"
+
+
 def test_what_is_kept_while_nothing_is_heard_outlives_a_checkpoint_by_a_command(tmp_path: Path) -> None:
     """It went on the link as well, but nobody can tell whether it arrived."""
 

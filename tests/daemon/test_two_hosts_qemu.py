@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from colo_bridge.checkpoint.providers import monitor
 from tests.checkpoint.fake_qemu import FakeQemu
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import Hosts, named, play, two_hosts
+from tests.daemon.hosts import TO_GUEST, Hosts, free_port, named, play, two_hosts
+from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly", "at_once")
 quickly = rig.quickly
@@ -169,3 +171,49 @@ def test_a_secondary_that_goes_live_tells_its_qemu_that_it_is_alone(tmp_path: Pa
             await pair.hosts.until(lambda: pair.secondary.alone == 1)
 
     play(scenario)
+
+
+@pytest.mark.parametrize(("has_loaded", "number"), [(True, 1001), (False, 5001)])
+def test_a_checkpoint_that_ends_after_the_decision_to_go_live_tells_which_numbers_the_guest_has(
+    tmp_path: Path, has_loaded: bool, number: int
+) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            hosts = pair.hosts
+            await hosts.connect()
+            await pair.stop()
+            pair.secondary.has_loaded = has_loaded
+            await hosts.fail_over()
+            hosts.tap.put(tcp(seq=number, ack=101, payload=b"from the survivor"))
+            await hosts.until(lambda: any(b"survivor" in frame for frame in hosts.uplink.sent))
+            assert [read_tcp(frame).seq for frame in hosts.uplink.sent if b"survivor" in frame] == [1001]
+            hosts.uplink.put(tcp(**TO_GUEST, seq=101, ack=1018))
+            await hosts.until(lambda: read_tcp(hosts.tap.sent[-1]).ack == number + 17)
+
+    play(scenario)
+
+
+def test_a_guest_whose_qemu_cannot_be_told_that_it_is_alone_is_served_all_the_same(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        async with in_colo(tmp_path, link_b=f'listen = "127.0.0.1:{port}"') as pair:
+            hosts = pair.hosts
+            await pair.secondary.die()
+            await hosts.until(lambda: hosts.b.status["replica"] == "offline")
+            await hosts.fail_over()
+            hosts.tap.put(named("alone"))
+            await hosts.until(lambda: named("alone") in hosts.uplink.sent)
+            await hosts.until(lambda: can_connect(port))
+            await pair.secondary.start()
+            await hosts.until(lambda: pair.secondary.alone == 1)
+            await hosts.until(lambda: hosts.b.status["checkpoint"]["replicas"] == {"primary": "running"})
+
+    play(scenario)
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -77,20 +77,23 @@ class Monitor:
         if self._client is not None:
             self._client.ordered.add(Fence(reached))
 
-    async def lost_heartbeat(self) -> None:
+    async def lost_heartbeat(self) -> bool:
         """Tell QEMU, as soon as it can be told, that there is no other replica: nothing else lets a guest that stands
-        still for a checkpoint go on.
+        still for a checkpoint go on.  False: it has refused.
         """
+        complaint = ""
         while True:
             try:
                 await self.execute("x-colo-lost-heartbeat")
                 log.warning("the %s's QEMU was told that it is alone", self._name)
-                return
+                return True
             except Refused as error:
                 log.warning("%s", error)
-                return
+                return False
             except PeerError as error:
-                log.error("%s; it is to be told that it is alone", error)
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("%s; it is to be told that it is alone", complaint)
                 await asyncio.sleep(ALONE_PAUSE)
 
     # One connection.
