@@ -23,16 +23,26 @@ class Record:
     def __init__(self, run_dir: str, guest: str) -> None:
         self._path = Path(run_dir) / f"{guest}.role"
         self._word: str | None = None
+        self._complaint = ""
 
     def keep(self, word: str) -> None:
-        """Write the word, or forget the last one if it is empty; what cannot be written is logged."""
+        """Write the word, or forget the last one if it is empty; to be called again and again.
+
+        What cannot be written is logged once, and tried with each call.
+        """
         if word == self._word:
             return
-        self._word = word
         try:
             self.write(word) if word else self.forget()
         except ColoBridgeError as error:
-            log.error("%s: a restarted daemon will not know which side may be live", error)
+            self._complain(str(error))
+            return
+        self._word, self._complaint = word, ""
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.error("%s: a restarted daemon will not know which side may be live", complaint)
 
     def read(self) -> str:
         """The word; empty if there is none."""

@@ -24,6 +24,18 @@ def test_what_was_written_is_read_and_forgotten(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_what_could_not_be_kept_is_kept_when_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "run"
+    place.write_text("no directory")
+    record = Record(str(place), "web")
+    record.keep(LIVE)
+    record.keep(LIVE)
+    assert [entry.levelname for entry in caplog.records] == ["ERROR"]
+    place.unlink()
+    record.keep(LIVE)
+    assert Record(str(place), "web").read() == LIVE
+
+
 def test_nobody_else_may_change_it(tmp_path: Path) -> None:
     Record(str(tmp_path), "web").write(LIVE)
     assert stat.S_IMODE((tmp_path / "web.role").stat().st_mode) == 0o600
