@@ -70,7 +70,8 @@ class LinkClient(LinkEnd):
             return None
         nics = asyncio.get_running_loop().create_task(self._dial_nics(resolved, session))
         try:
-            return await session.ended
+            # Shielded: a session ends when its owner has heard of it, and not because nobody waits for that any more.
+            return await asyncio.shield(session.ended)
         finally:
             nics.cancel()
 

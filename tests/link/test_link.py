@@ -76,6 +76,16 @@ async def test_neither_side_paces_or_delays_what_it_sends(caplog):
 
 
 @run
+async def test_an_end_that_hangs_up_hears_of_it_and_keeps_its_numbers(caplog):
+    async with linked() as ends:
+        sending(ends.client, "net0", b"counted")
+        before = ends.client.statistics()["sent_bytes"]
+        await ends.client.close("it has better things to do")
+        assert [str(closed.error) for closed in ends.secondary.downs] == ["it has better things to do"]
+        assert ends.client.statistics()["sent_bytes"] >= before > 0
+
+
+@run
 async def test_a_barrier_stands_between_the_packets_of_two_epochs_on_every_stream(caplog):
     async with linked() as ends:
         for nic in SETTINGS.nics:
