@@ -48,6 +48,7 @@ class Greeting:
     def _patience(self) -> float:
         if self.role is not Role.PRIMARY:
             return 0.0
-        if self.config.compare.mode == "observe":
+        # Where a dead daemon lets all pass, what has left since it was last heard nobody knows.
+        if self.config.compare.mode == "observe" or self.config.queue.bypass_when_dead:
             return 0.0
         return self.link.secondary_timeout if self.link.on_secondary_lost == "solo" else NEVER
