@@ -24,6 +24,7 @@ from colo_bridge.daemon.secondary_side import NEEDS_CHECKSUM
 from colo_bridge.kernel.tap import VNET_HEADER_BYTES, Tap
 from colo_bridge.membership.actions import Traffic
 from colo_bridge.rewrite.inheritance import Offsets
+from colo_bridge.rewrite.prompting import Prompt
 from colo_bridge.rewrite.rewriter import Rewriter
 from colo_bridge.wire.announcement import announcements
 from colo_bridge.wire.frame import behind_tags, parse_frame
@@ -135,6 +136,8 @@ class LivePath(LinkedPath):
     ) -> None:
         self.way = WayOut(guest, rewriter)
         self.rewriter = rewriter
+        self.prompts = 0
+        """Messages to clients that there had been no way."""
         self._guest = guest
         held = HeldFrames(guest, self.way)
         super().__init__(nic, held, link, comparator, reporter, Outlet(self.way), parse_frame)
@@ -183,6 +186,18 @@ class LivePath(LinkedPath):
     def age(self, now: float) -> None:
         super().age(now)
         self.rewriter.tick(now)
+
+    def ask_guest(self, prompts: Sequence[Prompt]) -> None:
+        """Have it repeat what it has acknowledged."""
+        for each in prompts:
+            self._guest.send(bytes(VNET_HEADER_BYTES) + each.question())
+
+    def tell_clients(self, prompts: Sequence[Prompt]) -> None:
+        """That there had been no way to the guest."""
+        if self.traffic is not Traffic.BLOCK:
+            self.prompts += len(prompts)
+            for each in prompts:
+                self.way.send_rewritten(bytes(VNET_HEADER_BYTES) + each.no_way())
 
     def announce(self) -> None:
         """Tell the guest's link where the guest is now."""

@@ -309,6 +309,7 @@ class Secondary(Life[SecondaryNic]):
             "live_packets": sum(way.sent_packets for way in ways),
             "live_lost_packets": sum(way.lost_packets for way in ways),
             "live_malformed_packets": sum(way.malformed_packets for way in ways),
+            "live_prompts": sum(path.prompts for path in self._taking_over.paths),
             "secondary_tap_dropped": kernel.get("secondary_unread_dropped", 0),
             "unprotected_checks": self._guard.unprotected_checks,
             **{f"link_{name}": value for name, value in self._link.statistics().items()},

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from colo_bridge.daemon.announcing import announce
+from colo_bridge.daemon.announcing import announce, prompt
 from colo_bridge.daemon.live_path import LivePath
 from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.secondary_path import SecondaryPath
@@ -84,3 +84,4 @@ class TakingOver:
             if nic.uplink is not None and path.way.uplink is None:
                 path.connect(nic.uplink)
                 announcing.create_task(announce(path))
+                announcing.create_task(prompt(path))

@@ -107,7 +107,8 @@ class GuestAddresses(Addresses):
     def __init__(self, limits: RewriteLimits, counters: RewriteCounters) -> None:
         super().__init__(limits.addresses, limits.neighbour_idle)
         self._counters = counters
-        self._card = b""
+        self.card = b""
+        """The hardware address that it used last."""
         self._next_sample = -math.inf
 
     def sample(self, frame: bytearray, start: int, end: int, now: float) -> None:
@@ -117,7 +118,7 @@ class GuestAddresses(Addresses):
             self.hear(frame, start, end, now)
 
     def hear(self, frame: bytearray, start: int, end: int, now: float) -> None:
-        self._card = bytes(frame[start + 6 : start + 12])
+        self.card = bytes(frame[start + 6 : start + 12])
         super().hear(frame, start, end, now)
 
     def known(self) -> list[tuple[bytes, bytes]]:
@@ -129,7 +130,7 @@ class GuestAddresses(Addresses):
         found = []
         for family in (_IPV4, _IPV6):
             found += _of_family(self._told, family) or _of_family(self._seen, family)
-        return found or ([(self._card, b"")] if self._card else [])
+        return found or ([(self.card, b"")] if self.card else [])
 
     def _count_evicted(self) -> None:
         self._counters.addresses_evicted += 1

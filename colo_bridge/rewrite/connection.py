@@ -88,6 +88,8 @@ class Connection:
     """The client's newest acknowledgement, in the primary's numbers."""
     window: int = 0
     """The window field that came with it."""
+    delivered: Serial = UNSEEN
+    """What the guest acknowledged last: where its client has to go on."""
     answered_at: float = -math.inf
     """When the secondary last got an answer that no client sent."""
 
@@ -144,7 +146,7 @@ class Connection:
         self.guest_syn = None
         self.sequence_offset = self.timestamp_offset = 0
         self.certain = False
-        self.sent = self.acknowledged = UNSEEN
+        self.sent = self.acknowledged = self.delivered = UNSEEN
         self.confirmed = self.guest_finished = self.client_finished = self.reset = False
         if not packet.flags & ACK:
             # The guest calls: what the client's number will be is not known yet.

@@ -14,8 +14,9 @@ import struct
 
 from colo_bridge.rewrite.connection import Connection
 from colo_bridge.rewrite.translate import number_at
-from colo_bridge.wire.checksum import finish_tcp, ones_sum
+from colo_bridge.wire.checksum import finish_tcp
 from colo_bridge.wire.flow import TCP, address_bytes
+from colo_bridge.wire.ip_header import ip_header
 from colo_bridge.wire.options import Options
 from colo_bridge.wire.packet import ACK, TcpPacket
 from colo_bridge.wire.serial import Serial, serial_is_after, serial_plus
@@ -27,11 +28,6 @@ PROBE_SILENCE = 1.0
 
 _MAC = 6
 _PORTS = 4
-_IPV4 = struct.Struct("!BBHHHBBH")
-_IPV6 = struct.Struct("!IHBB")
-_IPV4_HEADER = 20
-_HOPS = 64
-_DO_NOT_FRAGMENT = 0x4000
 _TCP = struct.Struct("!IIHHHH")
 _TCP_HEADER = 20
 _TIMESTAMPS = struct.Struct("!4sII")
@@ -65,9 +61,10 @@ def answer(frame: bytearray, start: int, packet: TcpPacket, options: Options, co
     It has the segment's Ethernet addresses, exchanged, and its tags; the checksums are finished.
     """
     segment = _segment(frame, packet, options, connection)
+    addresses = connection.ingress_key[: 2 * address_bytes(connection.ingress_key)]
     behind = start + 2 * _MAC
     ethernet = frame[start + _MAC : behind] + frame[start : start + _MAC] + frame[behind : packet.ip]
-    made = ethernet + _ip_header(connection.ingress_key, len(segment)) + segment
+    made = ethernet + ip_header(addresses, TCP, len(segment)) + segment
     finish_tcp(made, len(ethernet), len(made) - len(segment), len(made))
     return made
 
@@ -84,14 +81,3 @@ def _segment(frame: bytearray, packet: TcpPacket, options: Options, connection: 
     ports = 2 * address_bytes(key)
     header = _TCP.pack(packet.acknowledgment, acknowledgment, bits, connection.window, 0, 0)
     return key[ports : ports + _PORTS] + header + stamps
-
-
-def _ip_header(key: bytes, length: int) -> bytes:
-    """For a TCP segment of `length` bytes on the connection."""
-    size = address_bytes(key)
-    addresses = key[: 2 * size]
-    if size > 4:
-        return _IPV6.pack(6 << 28, length, TCP, _HOPS) + addresses
-    fields = 0x45, 0, _IPV4_HEADER + length, 0, _DO_NOT_FRAGMENT, _HOPS, TCP
-    checksum = -ones_sum(_IPV4.pack(*fields, 0) + addresses) % 0xFFFF
-    return _IPV4.pack(*fields, checksum) + addresses

@@ -54,6 +54,7 @@ from colo_bridge.rewrite.forms import (
 )
 from colo_bridge.rewrite.inheritance import Offsets
 from colo_bridge.rewrite.limits import RewriteLimits
+from colo_bridge.rewrite.prompting import Prompt
 from colo_bridge.rewrite.sack import moved_with_blocks
 from colo_bridge.rewrite.slow import SlowPath
 from colo_bridge.wire.packet import ETHERNET_HEADER, Parsed, TcpPacket
@@ -110,6 +111,7 @@ class Rewriter:
                 moved = serial_plus(sequence, -connection.sequence_offset)
                 if moved == connection.sent:
                     connection.sent = serial_plus(moved, total - STAMPED_PACKET)
+                    connection.delivered = acknowledgment
                     connection.last_seen = now
                     tcp = start + TCP_AT
                     moved_value = serial_plus(value, -connection.timestamp_offset)
@@ -177,6 +179,10 @@ class Rewriter:
         """The secondary is the service from now on: what was inherited is moved, as it was before."""
         self._slow.take_over(now)
 
+    def prompts(self, most: int) -> list[Prompt]:
+        """Of the connections that were heard last, for the moment at which the secondary becomes the service."""
+        return self._slow.prompts(most)
+
     def tick(self, now: float) -> None:
         """Forget what was silent for too long; bounded work, to be called about once a second."""
         self._slow.tick(now)
@@ -203,6 +209,7 @@ class Rewriter:
                 moved = serial_plus(sequence, -connection.sequence_offset)
                 if moved == connection.sent:
                     connection.sent = serial_plus(moved, total - PLAIN_PACKET)
+                    connection.delivered = acknowledgment
                     connection.last_seen = now
                     tcp = start + TCP_AT
                     if not partial_checksum:
@@ -263,6 +270,7 @@ class Rewriter:
             moved = serial_plus(sequence, -connection.sequence_offset)
             if moved == connection.sent:
                 connection.sent = serial_plus(moved, length - STAMPED_HEADER)
+                connection.delivered = acknowledgment
                 connection.last_seen = now
                 moved_value = serial_plus(value, -connection.timestamp_offset)
                 if not partial_checksum:

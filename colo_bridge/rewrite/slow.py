@@ -14,9 +14,10 @@ from colo_bridge.rewrite.fragment import SplitHeader, segment_of
 from colo_bridge.rewrite.inheritance import Inheritance, Offsets
 from colo_bridge.rewrite.limits import RewriteCounters, RewriteLimits
 from colo_bridge.rewrite.neighbours import Neighbours
+from colo_bridge.rewrite.prompting import Prompt, newest
 from colo_bridge.rewrite.table import ConnectionTable
 from colo_bridge.rewrite.translate import number_at, to_primary, to_secondary
-from colo_bridge.wire.flow import reversed_connection
+from colo_bridge.wire.flow import address_bytes, reversed_connection
 from colo_bridge.wire.frame import parse_frame
 from colo_bridge.wire.options import Options, read_options
 from colo_bridge.wire.packet import ACK, FIN, RST, SYN, MalformedPacket, NotCompared, Parsed, TcpPacket
@@ -82,6 +83,15 @@ class SlowPath:
             connection.inherit(offsets.sequence, offsets.timestamp)
             self.table.sort(connection)
 
+    def prompts(self, most: int) -> list[Prompt]:
+        prompts = []
+        for connection in newest(self.table, most):
+            size = address_bytes(connection.egress_key)
+            client = self.neighbours.find(connection.egress_key[size : 2 * size])
+            if client is not None and self.addresses.card:
+                prompts.append(Prompt(connection, self.addresses.card, client.hardware))
+        return prompts
+
     # From the guest.
 
     def egress(self, frame: bytearray, start: int, end: int, partial_checksum: bool, now: float) -> Parsed:
@@ -119,6 +129,8 @@ class SlowPath:
         if connection is None:
             return
         silence, connection.last_seen = now - connection.last_seen, now
+        if packet.flags & ACK:
+            connection.delivered = packet.acknowledgment
         if connection.sequence_offset or connection.timestamp_offset:
             to_primary(frame, packet, options, connection, partial_checksum)
         if not whole:

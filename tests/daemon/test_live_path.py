@@ -26,6 +26,7 @@ OFFSET = 4000
 NEW = {"dport": 6000}
 NEW_TO_GUEST = {**TO_GUEST, "sport": 6000}
 HELD = 4
+ICMP = 1
 
 
 class Rig:
@@ -124,6 +125,19 @@ def test_barred_nothing_leaves_whatever_it_is(rig: Rig) -> None:
     assert rig.guest(arp(), udp(), tcp(seq=1001 + OFFSET, ack=101)) == []
     rig.path.send_kept([virtio(udp(payload=b"kept"))])
     assert (rig.uplink.sent, rig.path.blocked_packets) == ([], 4)
+
+
+def test_when_it_becomes_the_service_the_guest_is_asked_and_its_clients_hear_of_it(rig: Rig) -> None:
+    """In the clients' numbers and in the guest's."""
+    prompts = rig.path.rewriter.prompts(9)
+    rig.path.ask_guest(prompts)
+    asked = read_tcp(rig.tap.sent[-1])
+    assert (asked.seq, asked.ack) == (100, 1001 + OFFSET)
+    rig.path.tell_clients(prompts)
+    assert [frame[14 + 9] for frame in rig.uplink.sent] == [ICMP]
+    rig.path.traffic = Traffic.BLOCK
+    rig.path.tell_clients(prompts)
+    assert (len(rig.uplink.sent), rig.path.prompts) == (1, 1)
 
 
 def test_a_packet_leaves_once_the_link_brings_the_same_in_the_guests_numbers(compared: Rig) -> None:

@@ -44,7 +44,8 @@ class Trace:
     def client(self, flags: str, seq: int, ack: int | None = None, **more: Any) -> Segment | None:
         """The client sends; returns what the secondary gets, None where it gets nothing now."""
         segment = TO_GUEST | {"flags": flags, "seq": seq, "ack": ack} | more
-        out, left_partial = buffer(tcp(**segment)), buffer(tcp(**segment, checksum="partial"), partial=True)
+        out = buffer(to_guest(tcp(**segment)))
+        left_partial = buffer(to_guest(tcp(**segment, checksum="partial")), partial=True)
         delivered = self.finished.ingress(out, HEADER, len(out), False, self.now)
         assert self.partial.ingress(left_partial, HEADER, len(left_partial), True, self.now) == delivered
         return self._checked(segment, out, left_partial) if delivered else None
@@ -82,6 +83,11 @@ class Trace:
         result = read_tcp(out, HEADER)
         assert result.checksum_right
         return result
+
+
+def to_guest(frame: bytes) -> bytes:
+    """The frame with its hardware addresses exchanged."""
+    return frame[6:12] + frame[:6] + frame[12:]
 
 
 def buffer(frame: bytes, *, partial: bool = False) -> bytearray:
