@@ -146,10 +146,12 @@ def test_without_the_channel_of_the_checkpoints_the_primary_goes_solo(tmp_path, 
         assert rig.silence(lost) < HELD + SPARE
 
 
+@every_phase
 @pytest.mark.parametrize("guest", [Role.PRIMARY, Role.SECONDARY])
-def test_a_virtual_machine_that_does_nothing_for_a_while_is_compared_again(tmp_path, guest) -> None:
-    with stopped_in(tmp_path, Phase.BETWEEN) as (rig, lost):
+def test_a_virtual_machine_that_does_nothing_for_a_while_is_compared_again(tmp_path, guest, phase) -> None:
+    with stopped_in(tmp_path, phase) as (rig, lost):
         with frozen(pid(guest)):
+            rig.relay.go_on()
             time.sleep(FROZEN)
         wait_for_states("protected", "standby")
         assert serves()
@@ -163,18 +165,22 @@ def test_a_checkpoint_without_an_end_is_the_loss_of_the_secondary(tmp_path) -> N
         assert rig.silence(lost) < PAUSE + HELD + SPARE
 
 
-def test_a_primarys_daemon_that_does_nothing_for_a_while_lets_nothing_leave(tmp_path) -> None:
-    with stopped_in(tmp_path, Phase.BETWEEN) as (rig, lost):
+@every_phase
+def test_a_primarys_daemon_that_does_nothing_for_a_while_lets_nothing_leave(tmp_path, phase) -> None:
+    with stopped_in(tmp_path, phase) as (rig, lost):
         with frozen(daemon_pid(A)):
+            rig.relay.go_on()
             time.sleep(FROZEN)
             assert rig.sent_by(A, lost + SPARE, only_ip=True) == []
         wait_for_states("protected", "standby")
         assert serves()
 
 
-def test_a_secondarys_daemon_that_does_nothing_for_a_while_is_the_loss_of_the_secondary(tmp_path) -> None:
-    with stopped_in(tmp_path, Phase.BETWEEN) as (rig, lost):
+@every_phase
+def test_a_secondarys_daemon_that_does_nothing_for_a_while_is_the_loss_of_the_secondary(tmp_path, phase) -> None:
+    with stopped_in(tmp_path, phase) as (rig, lost):
         with frozen(daemon_pid(B)):
+            rig.relay.go_on()
             wait_until(lambda: daemon.state_of(A) == "solo", SECONDS, "the primary is solo")
             time.sleep(max(0.0, lost + FROZEN - time.time()))
         wait_for_states("solo", "unsynchronised")
