@@ -151,9 +151,6 @@ class FarSecondary:
     def link_barrier(self, stream: str, epoch: int) -> None:
         self._perform(self.epoch.barrier(stream, epoch))
 
-    def link_epoch(self, epoch: int) -> None:
-        """Each stream is told of by itself."""
-
     def link_message(self, message: Message) -> None:
         match message:
             case CheckpointRequest(reason):

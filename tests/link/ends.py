@@ -48,9 +48,6 @@ class Owner:
         assert self.peer is not None, "nothing comes before the link is up"
         self.told.append((stream, epoch))
 
-    def link_epoch(self, epoch: int) -> None:
-        self.told.append(epoch)
-
     def link_message(self, message: Message) -> None:
         assert self.peer is not None, "nothing comes before the link is up"
         self.told.append(message)

@@ -10,7 +10,6 @@ from colo_bridge.errors import InternalError, OperatorError, PeerError
 from colo_bridge.link.protocol.actions import Arrived, Closed, Ending, Established, Greeted, Send
 from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import (
-    Acknowledgment,
     Barrier,
     CheckpointRequest,
     Failover,
@@ -152,11 +151,9 @@ def test_what_came_whole_before_something_wrong_is_delivered():
         ("net0", framed(bytes(30), 10), "10 bytes of virtio-net header, not 12"),
         ("net0", framed(bytes(5), 12), "5 bytes of virtio-net header, not 12"),
         ("net0", encode(Heartbeat()), "a Heartbeat came where it does not belong"),
-        ("net0", encode(Acknowledgment(1)), "where it does not belong"),
         ("control", encode(PRIMARY), "a Hello came where it does not belong"),
         ("net0", encode(Barrier(1)) * 2, "a barrier of epoch 1 came behind one of epoch 1"),
         ("control", encode(Barrier(0)), "a barrier of epoch 0 came behind one of epoch 0"),
-        ("control", encode(Acknowledgment(1)), "epoch 1 was acknowledged and is not due"),
         ("control", framed(b"", 0), "no JSON"),
         ("control", framed(b" " * 20_000, 0), "a message of 20000 bytes came"),
         ("net0", b"\0\1\xff\xff\0\0\0\0", "are allowed (is the other end colo-bridge?)"),
@@ -171,11 +168,10 @@ def test_what_is_wrong_ends_the_stream_with_a_sentence_for_both_sides(stream, da
     assert problem in str(ending(feed(listens, sent(actions))).error)
 
 
-def test_barriers_and_their_acknowledgments():
+def test_a_barrier_and_the_one_that_answers_it():
     listens, dials = greeted()
+    assert feed(dials, listens.send(Barrier(3), 0.0)) == [Arrived(Barrier(3))]
     assert feed(listens, dials.send(Barrier(3), 0.0)) == [Arrived(Barrier(3))]
-    assert feed(dials, listens.send(Acknowledgment(3), 0.0)) == [Arrived(Acknowledgment(3))]
-    assert "not due" in str(ending(feed(dials, encode(Acknowledgment(3)))).error)
 
 
 def test_epochs_go_on_where_the_greeting_says():
@@ -184,7 +180,7 @@ def test_epochs_go_on_where_the_greeting_says():
     assert "behind one of epoch 8" in str(ending(feed(listens, encode(Barrier(7)))).error)
 
 
-@pytest.mark.parametrize("message", [Barrier(0), Acknowledgment(1), PRIMARY, Goodbye("x")])
+@pytest.mark.parametrize("message", [Barrier(0), PRIMARY, Goodbye("x")])
 def test_we_send_nothing_that_the_other_side_would_refuse(message):
     listens, _ = greeted()
     with pytest.raises(InternalError):

@@ -15,7 +15,8 @@
 2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers travel on all of them, and
    heartbeats on the control stream, where nothing can wait in front of them. Only the secondary requests checkpoints,
    and only the primary tells of moved connections.
-3. Epochs only grow. A side acknowledges no epoch twice, and none that was not announced.
+3. Epochs only grow. Nothing acknowledges a barrier but a barrier: the one of the same epoch that comes back, behind all
+   that its sender had sent before.
 
 Times are seconds of any clock that never goes back.
 """
@@ -38,7 +39,6 @@ from colo_bridge.link.protocol.actions import (
 )
 from colo_bridge.link.protocol.greeting import judge
 from colo_bridge.link.protocol.messages import (
-    Acknowledgment,
     Barrier,
     CheckpointRequest,
     Failover,
@@ -67,7 +67,7 @@ _TLS_HANDSHAKE = 0x16
 """First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
 
 
-_MESSAGES = Heartbeat | Acknowledgment | CheckpointRequest | Failover | Statistics | Moved
+_MESSAGES = Heartbeat | CheckpointRequest | Failover | Statistics | Moved
 """Of the control stream."""
 _SENDERS: dict[type[Message], Role] = {CheckpointRequest: Role.SECONDARY, Moved: Role.PRIMARY}
 """Of those that only one side sends."""
@@ -94,7 +94,7 @@ class Conversation:
         self.heard = now
         """When anything last came; at first, when there was nothing yet that could."""
         self._began = self._sent = now
-        self._own_epoch = self._peer_epoch = self._acknowledged = self._to_acknowledge = 0
+        self._own_epoch = self._peer_epoch = 0
 
     @property
     def buffer(self) -> bytearray:
@@ -134,10 +134,6 @@ class Conversation:
                 raise InternalError(f"a barrier of epoch {epoch} behind one of epoch {self._own_epoch}")
             case Barrier(epoch):
                 self._own_epoch = epoch
-            case Acknowledgment(epoch) if not self._to_acknowledge < epoch <= self._peer_epoch:
-                raise InternalError(f"epoch {epoch} was acknowledged and is not due")
-            case Acknowledgment(epoch):
-                self._to_acknowledge = epoch
         self._sent = now
         return encode(message)
 
@@ -233,8 +229,7 @@ class Conversation:
 
     def _establish(self, own: Hello, peer: Hello, now: float) -> Established:
         self.state = State.ESTABLISHED
-        self._own_epoch = self._acknowledged = own.epoch
-        self._peer_epoch = self._to_acknowledge = peer.epoch
+        self._own_epoch, self._peer_epoch = own.epoch, peer.epoch
         self.heard = self._sent = now
         return Established(peer)
 
@@ -251,10 +246,6 @@ class Conversation:
                 return self._wrong(f"a barrier of epoch {epoch} came behind one of epoch {self._peer_epoch}")
             case Barrier(epoch):
                 self._peer_epoch = epoch
-            case Acknowledgment(epoch) if not self._acknowledged < epoch <= self._own_epoch:
-                return self._wrong(f"epoch {epoch} was acknowledged and is not due")
-            case Acknowledgment(epoch):
-                self._acknowledged = epoch
         return [Arrived(message)]
 
     def _newer(self, message: Unknown) -> list[Action]:
