@@ -51,6 +51,7 @@ def test_both_sides_greet_and_learn_of_each_other():
         (PRIMARY, replace(SECONDARY, configuration="d2"), "the primary's digest is d1, the secondary's d2"),
         (PRIMARY, replace(SECONDARY, role=Role.PRIMARY), "both sides of the link are the primary"),
         (replace(PRIMARY, role=Role.SECONDARY), SECONDARY, "both sides of the link are the secondary"),
+        (PRIMARY, replace(SECONDARY, identity="host-a"), "both sides of the link have the identity host-a"),
         (
             PRIMARY,
             replace(SECONDARY, version=Version(2, 0)),
