@@ -1,10 +1,13 @@
 """Both ends on real sockets: packets, barriers, refusals, silence, reconnects, bounds."""
 
 import asyncio
+import errno
+import ipaddress
 import logging
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -473,6 +476,34 @@ async def test_a_slow_side_delays_no_heartbeat(caplog):
 
 
 # Addresses.
+
+
+def link_local() -> list[str]:
+    """Of this machine, if it has one."""
+    table = Path("/proc/net/if_inet6")
+    rows = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+    return [f"{ipaddress.ip_address(bytes.fromhex(row[0]))}%{row[5]}" for row in rows if row[0].startswith("fe80")]
+
+
+@pytest.mark.parametrize("host", ["::1", *link_local()[:1]])
+def test_the_link_comes_up_over_ipv6(host):
+    async def main():
+        async with linked(listen=Address(host, 0), insecure=True) as ends:
+            sending(ends.client, "net0", b"one")
+            await until(lambda: ends.primary.told == [("net0", b"one")])
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
+def test_the_scope_of_a_link_local_address_gets_as_far_as_the_kernel():
+    """Which says that nobody is there; without a scope it takes no such address at all."""
+
+    async def main():
+        with pytest.raises(OSError) as refused:
+            await dial(address.resolve(Address("fe80::1%lo", 9)), None)
+        assert refused.value.errno != errno.EINVAL
+
+    uvloop.run(asyncio.wait_for(main(), 60))
 
 
 @pytest.mark.parametrize("text", ["host-a:9000", "192.0.2.1:0", "[2001:db8::1]:9000"])
