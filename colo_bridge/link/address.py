@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 from dataclasses import dataclass
 from typing import Any
 
-from colo_bridge.config_link import refusal_without_tls, split_address
+from colo_bridge.config_link import numeric, refusal_without_tls, split_address
 from colo_bridge.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ def check_plain(address: str, insecure: bool) -> None:
     """May this numeric address be used without TLS? Raises OperatorError; what was insisted on is logged."""
     if refusal := refusal_without_tls(address, insecure):
         raise OperatorError(refusal)
-    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+    if not numeric(address).is_loopback:
         log.warning("the link at %s has no TLS: whoever is on the way can read and forge what the guest sends", address)
 
 

@@ -485,7 +485,7 @@ def link_local() -> list[str]:
     return [f"{ipaddress.ip_address(bytes.fromhex(row[0]))}%{row[5]}" for row in rows if row[0].startswith("fe80")]
 
 
-@pytest.mark.parametrize("host", ["::1", *link_local()[:1]])
+@pytest.mark.parametrize("host", ["::1", "::ffff:127.0.0.1", *link_local()[:1]])
 def test_the_link_comes_up_over_ipv6(host):
     async def main():
         async with linked(listen=Address(host, 0), insecure=True) as ends:
@@ -517,13 +517,13 @@ def test_anything_else_is_refused(text):
         address.parse(text)
 
 
-@pytest.mark.parametrize("numeric", ["127.0.0.1", "127.9.9.9", "::1"])
+@pytest.mark.parametrize("numeric", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_plain_tcp_is_for_this_host(numeric, caplog):
     address.check_plain(numeric, insecure=False)
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("numeric", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
+@pytest.mark.parametrize("numeric", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.1"])
 def test_elsewhere_it_has_to_be_insisted_on_and_is_said(numeric, caplog):
     with pytest.raises(OperatorError, match="needs TLS"):
         address.check_plain(numeric, insecure=False)
@@ -531,7 +531,7 @@ def test_elsewhere_it_has_to_be_insisted_on_and_is_said(numeric, caplog):
     assert f"the link at {numeric} has no TLS" in caplog.text
 
 
-@pytest.mark.parametrize("numeric", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("numeric", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
 def test_a_wildcard_address_without_tls_is_refused_whatever_is_said(numeric):
     with pytest.raises(OperatorError, match="without TLS"):
         address.check_plain(numeric, insecure=True)
