@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from colo_bridge.errors import ColoBridgeError, PeerError
+from colo_bridge.link import address
 from colo_bridge.link.failure import explained
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.conversation import CONTROL
@@ -128,9 +129,9 @@ class LinkEnd:
 
     # Life.
 
-    def _new(self, name: str, who: str = "") -> Session:
+    def _new(self, name: str, remote: str, who: str = "") -> Session:
         complain = partial(self._complain, who=who)
-        return Session(name, self._settings, self._owner, self.counters, self._contact, complain)
+        return Session(name, remote, self._settings, self._owner, self.counters, self._contact, complain)
 
     def _tick(self) -> None:
         interval = self._settings.timing.interval / _TICKS_PER_INTERVAL
@@ -169,6 +170,7 @@ class LinkEnd:
             session.established(stream, peer)
             if session.up:
                 self._complaints.clear()
+                self._warn_of_plain(session.remote)
 
     def arrived(self, stream: Stream, message: Message) -> None:
         session = self._streams[stream]
@@ -186,6 +188,11 @@ class LinkEnd:
         session.closed(closed)
         if self._session is session:
             self._session = None
+
+    def _warn_of_plain(self, remote: str) -> None:
+        if self.credentials is None and address.is_elsewhere(remote):
+            danger = "whoever is on the way can read and forge what the guest sends"
+            log.warning("the link %s has no TLS on its way to %s: %s", self._where, remote, danger)
 
     def _complain(self, error: OSError | ColoBridgeError, who: str = "") -> None:
         """Once for each reason: there may be a try every few seconds, for days. `who`: the address that asked."""

@@ -97,14 +97,16 @@ class Session:
     def __init__(
         self,
         name: str,
+        remote: str,
         settings: LinkSettings,
         owner: LinkOwner,
         counters: LinkCounters,
         contact: Contact,
         complain: Callable[[ColoBridgeError], None],
     ) -> None:
-        """`complain` is told why it did not come up."""
+        """`remote`: numeric address of the other side; `complain` is told why it did not come up."""
         self.name = name
+        self.remote = remote
         self.streams: dict[str, Stream] = {}
         self.up = False
         self.peer: Hello | None = None

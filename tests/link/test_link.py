@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import re
 import socket
 import struct
 import time
@@ -29,7 +30,7 @@ from colo_bridge.link.protocol.messages import (
 from colo_bridge.link.server import LinkServer
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.wire.framing import encode as framed
-from tests.link.ends import SETTINGS, Owner, linked, other, packet, running, until
+from tests.link.ends import HERE, SETTINGS, Owner, linked, other, packet, running, until
 from tests.link.sides import PRIMARY, SECONDARY
 
 
@@ -518,17 +519,36 @@ def test_anything_else_is_refused(text):
 
 
 @pytest.mark.parametrize("numeric", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
-def test_plain_tcp_is_for_this_host(numeric, caplog):
+def test_plain_tcp_is_for_this_host(numeric):
     address.check_plain(numeric, insecure=False)
-    assert caplog.text == ""
+    assert not address.is_elsewhere(numeric)
 
 
 @pytest.mark.parametrize("numeric", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.1"])
-def test_elsewhere_it_has_to_be_insisted_on_and_is_said(numeric, caplog):
+def test_elsewhere_it_has_to_be_insisted_on(numeric):
     with pytest.raises(OperatorError, match="needs TLS"):
         address.check_plain(numeric, insecure=False)
     address.check_plain(numeric, insecure=True)
-    assert f"the link at {numeric} has no TLS" in caplog.text
+    assert address.is_elsewhere(numeric)
+
+
+def test_without_tls_both_sides_warn_of_each_session_and_of_no_try(caplog, monkeypatch):
+    monkeypatch.setattr(address, "is_elsewhere", lambda _: True)
+
+    async def main():
+        async with linked() as ends:
+            assert len(lines(caplog, "has no TLS")) == 2
+            ends.server.disconnect("to dial again")
+            await until(lambda: ends.server.counters.connections == 2 and ends.up())
+            assert len(lines(caplog, "has no TLS")) == 4
+            await ends.server.close()
+            await until(lambda: ends.client.counters.refused > 3)
+            assert len(lines(caplog, "has no TLS")) == 4
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+    where = f"at {HERE.host}:\\d+", f"to {HERE.host}:\\d+"
+    for place, line in zip(where, sorted(lines(caplog, "has no TLS")[:2]), strict=True):
+        assert re.fullmatch(f"the link {place} has no TLS on its way to 127.0.0.1: whoever is on the way can .*", line)
 
 
 @pytest.mark.parametrize("numeric", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
