@@ -132,11 +132,11 @@ class Protector:
 
     def prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rules = self.comparison.prepare_reload(config)
-        # It takes effect at once, so it is the last that may be refused.
-        self.link.reload()
+        take_over_certificates = self.link.prepare_reload()
 
         def take_over() -> None:
             take_over_rules()
+            take_over_certificates()
             self._far.greeting = self._far.greeting.renewed(config)
 
         return take_over

@@ -124,10 +124,11 @@ class Secondary(Life[SecondaryNic]):
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rest = self._protector.prepare_reload(config)
-        self._link.reload()
+        take_over_certificates = self._link.prepare_reload()
 
         def take_over() -> None:
             self._far.greeting = self._far.greeting.renewed(config)
+            take_over_certificates()
             take_over_rest()
 
         return take_over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -116,11 +117,17 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.resume(nic)
 
-    def reload(self) -> None:
-        """Show and accept for new connections what TLS's files hold now; raises OperatorError and changes nothing."""
-        if self.credentials is not None:
-            self.credentials.reload()
+    def prepare_reload(self) -> Callable[[], None]:
+        """Read TLS's files anew; what is returned takes them over for new connections. Raises OperatorError."""
+        if self.credentials is None:
+            return lambda: None
+        renewed = self.credentials.renewed()
+
+        def take_over() -> None:
+            self.credentials = renewed
             log.info("the link %s has read its certificates anew", self._where)
+
+        return take_over
 
     def disconnect(self, reason: str) -> None:
         """End the session; the other side is told why."""

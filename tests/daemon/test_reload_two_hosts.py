@@ -118,6 +118,20 @@ def test_it_is_all_or_nothing(made: Made, change: str) -> None:
     assert side(daemon)._far.link.credentials.context is context
 
 
+@pytest.mark.parametrize("spoilt", ["server", "client"])
+def test_of_a_secondary_that_also_listens_both_ends_go_on_if_one_cannot_change(
+    tmp_path: Path, certificates: Path, spoilt: str
+) -> None:
+    listening = SECONDARY.replace("[link]", f'[link]\nlisten = "127.0.0.1:{free_port()}"')
+    daemon, file = make(listening, Secondary, "host-b", tmp_path, certificates)
+    ends = (daemon._link, daemon._protector.link)
+    before = [end.credentials.context for end in ends]
+    (file.parent / f"tls/{spoilt}-cert.pem").write_text("nonsense", encoding="ascii")
+    with pytest.raises(OperatorError, match=f"{spoilt}-cert.pem"):
+        daemon.reload()
+    assert [end.credentials.context for end in ends] == before
+
+
 def test_no_certificate_is_read_where_the_rules_are_refused(tmp_path: Path, certificates: Path) -> None:
     daemon, file = make(PRIMARY, Primary, "host-a", tmp_path, certificates)
     daemon._protector.comparison._rules.add(parse_passthrough({"name": "late", "vlan": 7}))

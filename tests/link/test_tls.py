@@ -159,7 +159,7 @@ def test_what_is_read_anew_is_for_new_connections(made, host_a):
         async with linked(server=credentials, client=client(made / "ours")) as ends:
             for path in (made / "theirs/host-a").iterdir():
                 shutil.copy(path, host_a)
-            ends.server.reload()
+            ends.server.prepare_reload()()
             assert ends.up()
             ends.server.disconnect("to dial again")
             await until(lambda: ends.server.counters.refused > 1)
@@ -175,10 +175,10 @@ def test_files_that_are_wrong_change_nothing(made, host_a):
         async with linked(server=Credentials(host_a, SERVER, ["host-b"]), client=client(made / "ours")) as ends:
             (host_a / "server-cert.pem").write_text("nonsense")
             with pytest.raises(OperatorError, match="cannot be used"):
-                ends.server.reload()
+                ends.server.prepare_reload()
             (host_a / "ca-cert.pem").unlink()
             with pytest.raises(OperatorError, match="cannot read"):
-                ends.server.reload()
+                ends.server.prepare_reload()
             ends.server.disconnect("to dial again")
             await until(lambda: ends.server.counters.connections == 2 and ends.up())
 
@@ -188,7 +188,7 @@ def test_files_that_are_wrong_change_nothing(made, host_a):
 def test_without_tls_there_is_nothing_to_be_read_anew():
     async def main():
         async with linked() as ends:
-            ends.server.reload()
+            ends.server.prepare_reload()()
             assert ends.up()
 
     uvloop.run(asyncio.wait_for(main(), 60))
