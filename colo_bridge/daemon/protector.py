@@ -132,11 +132,11 @@ class Protector:
 
     def prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rules = self.comparison.prepare_reload(config)
-        take_over_certificates = self.link.prepare_reload()
+        take_over_credentials = self.link.prepare_reload(link_of.section(config).accept)
 
         def take_over() -> None:
             take_over_rules()
-            take_over_certificates()
+            take_over_credentials()
             self._far.greeting = self._far.greeting.renewed(config)
 
         return take_over

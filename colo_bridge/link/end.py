@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -117,11 +117,14 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.resume(nic)
 
-    def prepare_reload(self) -> Callable[[], None]:
-        """Read TLS's files anew; what is returned takes them over for new connections. Raises OperatorError."""
+    def prepare_reload(self, accepted: Collection[str]) -> Callable[[], None]:
+        """Read TLS's files anew; what is returned takes them and `accepted` over, for new connections.
+
+        Raises OperatorError, and has changed nothing.
+        """
         if self.credentials is None:
             return lambda: None
-        renewed = self.credentials.renewed()
+        renewed = self.credentials.renewed(accepted)
 
         def take_over() -> None:
             self.credentials = renewed

@@ -1,7 +1,7 @@
 """TLS 1.3 between the two hosts: both show a certificate of the same authority, with a name that the other accepts.
 
 1. A name is checked on both sides and compared whole: an authority may certify hosts that have no business here.
-2. Nothing here changes: what the files hold later is what `renewed` has.
+2. Nothing here changes: what the files hold later, and who is accepted then, is what `renewed` has.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Credentials:
         self._accepted = {certificates.normal(name) for name in accepted}
         self.context = self._load()
 
-    def renewed(self) -> Credentials:
-        """With what the files hold now; raises OperatorError if that cannot be used."""
-        return Credentials(self._directory, self._kind, self._accepted)
+    def renewed(self, accepted: Collection[str]) -> Credentials:
+        """With what the files hold now, for these names; raises OperatorError if that cannot be used."""
+        return Credentials(self._directory, self._kind, accepted)
 
     def check(self, certificate: object) -> None:
         """What `getpeercert` told: does it name someone who is accepted? Raises PeerError."""
