@@ -71,9 +71,9 @@ class LinkConfig(Section):
     insecure: bool = False
     """Allow a link without TLS that leaves the host."""
     heartbeat_interval: Seconds = 0.25
-    """Seconds between two signs of life."""
+    """Seconds between two signs of life, on each connection of the link."""
     heartbeat_timeout: Seconds = 2.0
-    """Seconds without any after which the link is lost."""
+    """Seconds without any on one of them after which the link is lost."""
     queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 64 << 20
     """Bytes that may wait to be sent, for each NIC."""
     secondary_timeout: Seconds = 5.0

@@ -107,7 +107,8 @@ class LinkEnd:
         """Hand over nothing more of this NIC's stream until `resume`, or until the next session.
 
         From within `link_packets` and `link_barrier`, what came behind waits too. The other side can send no more once
-        the kernel's buffers are full, and finds its queue `full`; heartbeats go on, on the control stream.
+        the kernel's buffers are full, and finds its queue `full`. A pause that lasts for the link's patience ends the
+        session.
         """
         if self._session is not None and self._session.up:
             self._session.pause(nic)

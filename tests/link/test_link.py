@@ -18,6 +18,7 @@ from colo_bridge.link import address, server
 from colo_bridge.link.address import Address
 from colo_bridge.link.client import LinkClient
 from colo_bridge.link.connection import dial
+from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Ending, Timing
 from colo_bridge.link.protocol.messages import (
     Barrier,
@@ -281,6 +282,17 @@ async def test_a_silent_other_side_is_lost_though_its_kernel_answers(caplog):
 
 
 @run
+async def test_a_nics_stream_that_carries_nothing_more_ends_the_link_though_control_lives(caplog):
+    """As behind a firewall that has forgotten this one connection."""
+    async with linked() as ends:
+        ends.client._session.streams["net1"].tick = lambda: None
+        await until(lambda: ends.primary.downs and ends.secondary.downs)
+        for owner in (ends.primary, ends.secondary):
+            assert "nothing was heard on the stream of net1 for 1 s" in str(owner.downs[0].error)
+        await until(ends.up)
+
+
+@run
 async def test_who_was_asleep_itself_reads_first_and_then_judges(caplog):
     patience = SETTINGS.timing.timeout
     async with running(settings=LinkSettings((), SETTINGS.timing)) as ends:
@@ -474,6 +486,45 @@ async def test_a_slow_side_delays_no_heartbeat(caplog):
             ends.server.flush("net0")
         await asyncio.sleep(2 * SETTINGS.timing.timeout)
         assert ends.up()
+
+
+def patient(patience: float) -> LinkSettings:
+    """Nothing but a stream that stands still ends this link."""
+    return LinkSettings(("net0",), Timing(interval=0.1, timeout=30.0, patience=patience), queue_bytes=1 << 20)
+
+
+def fill(link: LinkEnd) -> None:
+    while link.put("net0", packet(bytes(60_000))):
+        link.flush("net0")
+
+
+@run
+async def test_a_side_that_takes_nothing_is_lost_though_it_speaks(caplog):
+    async with linked(settings=patient(1.0)) as ends:
+        deaf = ends.client._session.streams["net0"]
+        asyncio.get_running_loop().remove_reader(deaf._descriptor)
+        deaf.read = lambda: None
+        fill(ends.server)
+        before = time.monotonic()
+        await until(lambda: ends.primary.downs)
+        assert "the other side took nothing on the stream of net0 for 1 s" in str(ends.primary.downs[0].error)
+        assert time.monotonic() - before > 0.8
+
+
+@run
+async def test_a_side_that_takes_little_is_waited_for(caplog):
+    async with linked(settings=patient(2.0)) as ends:
+        fill(ends.server)
+        end = time.monotonic() + 5.0
+        while time.monotonic() < end:
+            ends.client.pause("net0")
+            await asyncio.sleep(0.4)
+            ends.client.resume("net0")
+            taken = len(ends.secondary.told)
+            await until(lambda taken=taken: len(ends.secondary.told) > taken)
+            fill(ends.server)
+        assert ends.up()
+        assert ends.primary.downs == []
 
 
 # Addresses.

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from itertools import pairwise
 
 import uvloop
@@ -135,6 +136,19 @@ async def test_a_paused_stream_neither_times_out_nor_takes_more_than_the_buffers
         assert (ends.primary.told, ends.secondary.rooms) == ([], 0)
         ends.server.resume("net0")
         await until(lambda: ends.secondary.rooms == 1 and len(ends.primary.told) == accepted)
+
+
+@run
+async def test_a_pause_that_does_not_end_ends_the_link(caplog):
+    timing = replace(SETTINGS.timing, patience=1.5)
+    async with linked(settings=LinkSettings(("net0",), timing)) as ends:
+        ends.server.pause("net0")
+        sending(ends.client, "net0", b"waits")
+        await until(lambda: ends.primary.downs and ends.secondary.downs)
+        for owner in (ends.primary, ends.secondary):
+            assert "nothing was read on the stream of net0 for 1.5 s" in str(owner.downs[0].error)
+        await until(ends.up)
+        assert ends.primary.told == []
 
 
 @run
