@@ -142,8 +142,10 @@ class Protector:
         return take_over
 
     def _tick(self) -> None:
+        now = time.monotonic()
         self._look_after_guest()
-        self._perform(self.membership.tick(time.monotonic()))
+        self._far.tick(now)
+        self._perform(self.membership.tick(now))
 
     def _look_after_guest(self) -> None:
         """A hypervisor that answered and does so no more has taken its guest with it: nothing can go on alone here."""

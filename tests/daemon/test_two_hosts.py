@@ -92,6 +92,25 @@ def test_a_checkpoint_by_a_command_leaves_what_was_sent_before_it_uncompared(tmp
     play(scenario)
 
 
+def test_a_secondary_that_does_not_answer_after_a_checkpoint_by_a_command_is_not_waited_for_without_end(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=f"{CHECKPOINT}\ntimeout = 2.0") as hosts:
+            epoch = hosts.b.far.epoch
+            answer = epoch.barrier
+            epoch.barrier = lambda *barrier: answer(*barrier) if hosts.a.counter("link_connections") > 1 else []
+            held = await hosts.held(named("held"))
+            await hosts.a.ask("checkpoint")
+            assert hosts.queue.accepted == []
+            await hosts.a.enters("lost")
+            assert "the secondary did not answer for 2 s" in hosts.a.status["reason"]
+            await hosts.released(*held)
+            await hosts.protected()
+
+    play(scenario)
+
+
 def test_a_secondary_of_a_primary_that_only_observes_is_no_standby(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with two_hosts(tmp_path, sections='[compare]\nmode = "observe"') as hosts:
