@@ -22,9 +22,15 @@ def split_address(text: str) -> tuple[str, int]:
     raise ValueError(f"{text!r} is no address of the link (HOST:PORT, as in 192.0.2.1:9000 or [2001:db8::1]:9000)")
 
 
-def refusal_without_tls(address: str, insecure: bool) -> str:
-    """Why this numeric address must not be used without TLS; empty if it may."""
+def numeric(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A numeric address without its scope, and as IPv4 what IPv6 only wraps; raises ValueError."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
+    return parsed.ipv4_mapped or parsed if isinstance(parsed, ipaddress.IPv6Address) else parsed
+
+
+def refusal_without_tls(address: str, insecure: bool) -> str:
+    """Why this numeric address must not be used without TLS; empty if it may. Raises ValueError."""
+    parsed = numeric(address)
     if parsed.is_loopback or (insecure and not parsed.is_unspecified):
         return ""
     if parsed.is_unspecified:
@@ -65,9 +71,9 @@ class LinkConfig(Section):
     insecure: bool = False
     """Allow a link without TLS that leaves the host."""
     heartbeat_interval: Seconds = 0.25
-    """Seconds between two signs of life."""
+    """Seconds between two signs of life, on each connection of the link."""
     heartbeat_timeout: Seconds = 2.0
-    """Seconds without any after which the link is lost."""
+    """Seconds without any on one of them after which the link is lost."""
     queue_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 34)] = 64 << 20
     """Bytes that may wait to be sent, for each NIC."""
     secondary_timeout: Seconds = 5.0

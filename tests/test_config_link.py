@@ -108,6 +108,11 @@ def test_each_kind_of_daemon_has_its_own_keys(text, old, new, sentence):
         ('listen = "[2001:db8::1]:9000"', "link: listen: the link to or at 2001:db8::1 needs TLS"),
         ('listen = "0.0.0.0:9000"\ninsecure = true', "link: listen: the link does not listen at 0.0.0.0 without TLS"),
         ('listen = "[::]:9000"\ninsecure = true', "link: listen: the link does not listen at :: without TLS"),
+        (
+            'listen = "[::ffff:0.0.0.0]:9000"\ninsecure = true',
+            "link: listen: the link does not listen at ::ffff:0.0.0.0 without TLS",
+        ),
+        ('listen = "[::ffff:192.0.2.1]:9000"', "link: listen: the link to or at ::ffff:192.0.2.1 needs TLS"),
         (LISTEN + 'tls_directory = "/etc/tls"', "link: tls_directory needs the key accept"),
         (LISTEN + 'tls_directory = "tls"', "link.tls_directory: "),
         (LISTEN + TLS + "insecure = true", "link: insecure has no meaning with tls_directory"),
@@ -131,6 +136,7 @@ def test_a_link_that_cannot_or_must_not_be_is_refused(keys, sentence):
         'listen = "192.0.2.1:9000"\ninsecure = true',
         'listen = "host-a.example:9000"',
         'listen = "[::1]:9000"',
+        'listen = "[::ffff:127.0.0.1]:9000"',
         'listen = "127.0.0.5:9000"\non_primary_lost = "arbiter"\n[arbiter]\ncommand = ["/bin/true"]',
     ],
 )

@@ -22,7 +22,8 @@ primary sends after that the secondary will send as well.
 
 With a provider that copies nothing there is one guest's life and no pause: a barrier goes out at link up and when a
 checkpoint is done, the secondary answers it once it has sent all that was before, and a stream is accepted from its
-first answer on.  What was held leaves with the answer.  `Begun` follows when all streams are accepted.
+first answer on.  What was held leaves with the answer: until it has come on all of them `awaits_answer` says so, and
+the owner ends a link on which it does not come.  `Begun` follows when all streams are accepted.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class PrimaryEpoch:
         self._has_begun = False
         self._reason = LINK
         self._to_renew: set[str] = set()
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether something is held after a checkpoint until the secondary answers its barrier."""
+        return self._linked and bool(self._to_renew)
 
     # The link.
 

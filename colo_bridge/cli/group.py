@@ -80,8 +80,8 @@ def _add_parser_of_reload(subparsers: Subparsers) -> None:
         "reload",
         help="read the configuration of a running guest again",
         description="Asks the daemon to read its configuration file again, like SIGHUP: passthrough rules, "
-        "control.uids and the certificates of the link. If any other key has changed, nothing is taken over. "
-        "Exit status: 0 done, 1 refused.",
+        "control.uids, link.accept and the certificates of the link. If any other key has changed, nothing is taken "
+        "over. Exit status: 0 done, 1 refused.",
     )
     add_guest(parser)
     _add_timeout(parser)

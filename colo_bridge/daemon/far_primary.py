@@ -132,9 +132,6 @@ class FarPrimary:
     def link_barrier(self, stream: str, epoch: int) -> None:
         self._perform(self.epoch.barrier(stream, epoch))
 
-    def link_epoch(self, epoch: int) -> None:
-        """Each stream is told of by itself."""
-
     def link_message(self, message: Message) -> None:
         match message:
             case Statistics(counters):

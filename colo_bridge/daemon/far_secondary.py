@@ -2,7 +2,9 @@
 
 1. What it sends is compared only while it belongs to the epoch that is compared; `PrimaryEpoch` says so.
 2. What clients send to the primary goes to it for as long as the link is up.
-3. One that comes has joined when it has said its first word, which may be that it is the service by now: then nothing
+3. After a checkpoint that copies nothing its answer is waited for, but not for ever: then the session ends, and the
+   next one asks it anew, with nothing in front of the question.
+4. One that comes has joined when it has said its first word, which may be that it is the service by now: then nothing
    more may leave here.
 """
 
@@ -80,6 +82,8 @@ class FarSecondary:
         self.has_joined = False
         self._peer_instance = ""
         self._rests = False
+        self._patience = greeting.config.checkpoint.timeout
+        self._asked_at: float | None = None
         self.is_live = False
         """Whether it is connected, and the service."""
         self.epoch = PrimaryEpoch(greeting.nics, synchronises)
@@ -113,6 +117,15 @@ class FarSecondary:
             self._peer_instance = peer.instance if peer is not None else ""
             self._perform(self.epoch.link_up(same_peer=False))
 
+    def tick(self, now: float) -> None:
+        """To be called several times a second: a secondary that does not answer a barrier holds the guest up."""
+        if not self.epoch.awaits_answer:
+            self._asked_at = None
+        elif self._asked_at is None:
+            self._asked_at = now
+        elif now - self._asked_at >= self._patience:
+            self.link.disconnect(f"a checkpoint was made, and the secondary did not answer for {self._patience:g} s")
+
     # What the link tells.
 
     def hello(self) -> Hello:
@@ -138,6 +151,7 @@ class FarSecondary:
     def _part(self) -> None:
         self._newcomer = None
         self.has_joined = self.is_live = False
+        self._asked_at = None
         self._perform(self.epoch.link_down())
 
     def link_down(self, closed: Closed) -> None:
@@ -150,9 +164,6 @@ class FarSecondary:
 
     def link_barrier(self, stream: str, epoch: int) -> None:
         self._perform(self.epoch.barrier(stream, epoch))
-
-    def link_epoch(self, epoch: int) -> None:
-        """Each stream is told of by itself."""
 
     def link_message(self, message: Message) -> None:
         match message:

@@ -44,7 +44,9 @@ def dial(config: Config, owner: LinkOwner) -> LinkClient:
 
 def _settings(config: Config) -> LinkSettings:
     link = section(config)
-    timing = Timing(interval=link.heartbeat_interval, timeout=link.heartbeat_timeout)
+    # A stream is paused for the rest of a checkpoint at most.
+    patience = config.checkpoint.timeout + config.checkpoint.pause_timeout
+    timing = Timing(interval=link.heartbeat_interval, timeout=link.heartbeat_timeout, patience=patience)
     return LinkSettings(tuple(nic.name for nic in config.nic), timing, link.queue_bytes)
 
 

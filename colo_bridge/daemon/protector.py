@@ -132,18 +132,20 @@ class Protector:
 
     def prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rules = self.comparison.prepare_reload(config)
-        # It takes effect at once, so it is the last that may be refused.
-        self.link.reload()
+        take_over_credentials = self.link.prepare_reload(link_of.section(config).accept)
 
         def take_over() -> None:
             take_over_rules()
+            take_over_credentials()
             self._far.greeting = self._far.greeting.renewed(config)
 
         return take_over
 
     def _tick(self) -> None:
+        now = time.monotonic()
         self._look_after_guest()
-        self._perform(self.membership.tick(time.monotonic()))
+        self._far.tick(now)
+        self._perform(self.membership.tick(now))
 
     def _look_after_guest(self) -> None:
         """A hypervisor that answered and does so no more has taken its guest with it: nothing can go on alone here."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from colo_bridge.config import Config
 from colo_bridge.errors import OperatorError
 
-RELOADABLE = frozenset(("passthrough", "control.uids"))
+RELOADABLE = frozenset(("passthrough", "control.uids", "link.accept"))
 
 
 def changed_keys(running: Config, file: Config) -> list[str]:

@@ -129,10 +129,11 @@ class Secondary(Life[SecondaryNic]):
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rest = self._protector.prepare_reload(config)
-        self._link.reload()
+        take_over_credentials = self._link.prepare_reload(link_of.section(config).accept)
 
         def take_over() -> None:
             self._far.greeting = self._far.greeting.renewed(config)
+            take_over_credentials()
             take_over_rest()
 
         return take_over

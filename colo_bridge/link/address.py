@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import socket
 from dataclasses import dataclass
 from typing import Any
 
-from colo_bridge.config_link import refusal_without_tls, split_address
+from colo_bridge.config_link import numeric, refusal_without_tls, split_address
 from colo_bridge.errors import OperatorError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,11 @@ class Resolved:
     family: int
     address: tuple[Any, ...]
 
+    @property
+    def host(self) -> str:
+        """Numeric."""
+        return str(self.address[0])
+
 
 def parse(text: str) -> Address:
     """HOST:PORT; raises OperatorError."""
@@ -42,11 +43,14 @@ def parse(text: str) -> Address:
 
 
 def check_plain(address: str, insecure: bool) -> None:
-    """May this numeric address be used without TLS? Raises OperatorError; what was insisted on is logged."""
+    """May this numeric address be used without TLS? Raises OperatorError."""
     if refusal := refusal_without_tls(address, insecure):
         raise OperatorError(refusal)
-    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
-        log.warning("the link at %s has no TLS: whoever is on the way can read and forge what the guest sends", address)
+
+
+def is_elsewhere(address: str) -> bool:
+    """Does the way to this numeric address lead off this host, as far as the address tells?"""
+    return not numeric(address).is_loopback
 
 
 def resolve(address: Address) -> Resolved:

@@ -59,11 +59,11 @@ class LinkClient(LinkEnd):
 
     async def _try(self) -> Closed | None:
         """One session, from dialling to its end; None if nobody answered."""
-        session = self._new("")
         try:
             resolved = await asyncio.get_running_loop().run_in_executor(None, address.resolve, self._peer)
             if self.credentials is None:
-                address.check_plain(str(resolved.address[0]), self._insecure)
+                address.check_plain(resolved.host, self._insecure)
+            session = self._new("", resolved.host)
             await self._dial(resolved, session, CONTROL)
         except (OSError, ColoBridgeError) as error:
             self._complain(error)

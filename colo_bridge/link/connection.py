@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -32,11 +33,22 @@ async def dial(address: Resolved, credentials: Credentials | None) -> socket.soc
     try:
         prepare(connection)
         connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, address.address)
+        await _connect(connection, address)
     except BaseException:
         connection.close()
         raise
     return await secure(connection, credentials, listens=False)
+
+
+async def _connect(connection: socket.socket, address: Resolved) -> None:
+    """uvloop's `sock_connect` would resolve once more, and lose the scope that a link-local address needs."""
+    loop = asyncio.get_running_loop()
+    try:
+        connection.connect(address.address)
+    except BlockingIOError:
+        await _ready(connection.fileno(), loop.add_writer, loop.remove_writer)
+        if number := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number)) from None
 
 
 async def secure(connection: socket.socket, credentials: Credentials | None, listens: bool) -> socket.socket:

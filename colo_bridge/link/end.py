@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from functools import partial
 
 from colo_bridge.errors import ColoBridgeError, PeerError
+from colo_bridge.link import address
 from colo_bridge.link.failure import explained
 from colo_bridge.link.protocol.actions import Closed, Ending
 from colo_bridge.link.protocol.conversation import CONTROL
@@ -105,7 +107,8 @@ class LinkEnd:
         """Hand over nothing more of this NIC's stream until `resume`, or until the next session.
 
         From within `link_packets` and `link_barrier`, what came behind waits too. The other side can send no more once
-        the kernel's buffers are full, and finds its queue `full`; heartbeats go on, on the control stream.
+        the kernel's buffers are full, and finds its queue `full`. A pause that lasts for the link's patience ends the
+        session.
         """
         if self._session is not None and self._session.up:
             self._session.pause(nic)
@@ -115,11 +118,20 @@ class LinkEnd:
         if self._session is not None and self._session.up:
             self._session.resume(nic)
 
-    def reload(self) -> None:
-        """Show and accept for new connections what TLS's files hold now; raises OperatorError and changes nothing."""
-        if self.credentials is not None:
-            self.credentials.reload()
+    def prepare_reload(self, accepted: Collection[str]) -> Callable[[], None]:
+        """Read TLS's files anew; what is returned takes them and `accepted` over, for new connections.
+
+        Raises OperatorError, and has changed nothing.
+        """
+        if self.credentials is None:
+            return lambda: None
+        renewed = self.credentials.renewed(accepted)
+
+        def take_over() -> None:
+            self.credentials = renewed
             log.info("the link %s has read its certificates anew", self._where)
+
+        return take_over
 
     def disconnect(self, reason: str) -> None:
         """End the session; the other side is told why."""
@@ -128,9 +140,9 @@ class LinkEnd:
 
     # Life.
 
-    def _new(self, name: str, who: str = "") -> Session:
+    def _new(self, name: str, remote: str, who: str = "") -> Session:
         complain = partial(self._complain, who=who)
-        return Session(name, self._settings, self._owner, self.counters, self._contact, complain)
+        return Session(name, remote, self._settings, self._owner, self.counters, self._contact, complain)
 
     def _tick(self) -> None:
         interval = self._settings.timing.interval / _TICKS_PER_INTERVAL
@@ -169,6 +181,7 @@ class LinkEnd:
             session.established(stream, peer)
             if session.up:
                 self._complaints.clear()
+                self._warn_of_plain(session.remote)
 
     def arrived(self, stream: Stream, message: Message) -> None:
         session = self._streams[stream]
@@ -186,6 +199,11 @@ class LinkEnd:
         session.closed(closed)
         if self._session is session:
             self._session = None
+
+    def _warn_of_plain(self, remote: str) -> None:
+        if self.credentials is None and address.is_elsewhere(remote):
+            danger = "whoever is on the way can read and forge what the guest sends"
+            log.warning("the link %s has no TLS on its way to %s: %s", self._where, remote, danger)
 
     def _complain(self, error: OSError | ColoBridgeError, who: str = "") -> None:
         """Once for each reason: there may be a try every few seconds, for days. `who`: the address that asked."""

@@ -143,7 +143,7 @@ class LinkServer(LinkEnd):
                     f"another secondary, {present.peer.identity}, is connected", "a guest has one secondary at a time"
                 )
             self.disconnect(f"{peer.identity} connected anew")
-        self._session = self._new(secrets.token_hex(8), remote)
+        self._session = self._new(secrets.token_hex(8), remote, who=remote)
         return self._session
 
     def closed(self, stream: Stream, closed: Closed) -> None:
@@ -154,7 +154,7 @@ class LinkServer(LinkEnd):
 def _bind(listen: Address, secure: bool, insecure: bool) -> socket.socket:
     resolved = address.resolve(listen)
     if not secure:
-        address.check_plain(str(resolved.address[0]), insecure)
+        address.check_plain(resolved.host, insecure)
     listener = socket.socket(resolved.family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

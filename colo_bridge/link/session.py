@@ -1,7 +1,7 @@
 """The streams that belong together: one for control, one for each NIC. They are up together and end together.
 
 1. The link is up from when all streams have greeted until the first of them ends; that takes all others with it.
-2. A barrier goes out on every stream; the other side's epoch begins once its barrier has come in on every stream.
+2. A barrier goes out on every stream, and is handed over as it comes in on each of them.
 3. Nothing is handed over before the link is up on this side.
 4. All streams of a session greet with the same epoch; if ours has grown meanwhile, a barrier follows at once.
 """
@@ -17,7 +17,6 @@ from typing import Protocol
 
 from colo_bridge.errors import ColoBridgeError, PeerError
 from colo_bridge.link.protocol.actions import Closed, Ending, Timing
-from colo_bridge.link.protocol.barrier import BarrierGate
 from colo_bridge.link.protocol.conversation import CONTROL
 from colo_bridge.link.protocol.messages import Barrier, Hello, Message
 from colo_bridge.link.stream import Stream
@@ -46,10 +45,6 @@ class LinkOwner(Protocol):
 
     def link_barrier(self, stream: str, epoch: int) -> None:
         """What follows on this stream belongs to `epoch`."""
-        ...
-
-    def link_epoch(self, epoch: int) -> None:
-        """The barrier of `epoch` has come on all streams."""
         ...
 
     def link_message(self, message: Message) -> None: ...
@@ -102,14 +97,16 @@ class Session:
     def __init__(
         self,
         name: str,
+        remote: str,
         settings: LinkSettings,
         owner: LinkOwner,
         counters: LinkCounters,
         contact: Contact,
         complain: Callable[[ColoBridgeError], None],
     ) -> None:
-        """`complain` is told why it did not come up."""
+        """`remote`: numeric address of the other side; `complain` is told why it did not come up."""
         self.name = name
+        self.remote = remote
         self.streams: dict[str, Stream] = {}
         self.up = False
         self.peer: Hello | None = None
@@ -139,7 +136,6 @@ class Session:
         if stream.name == CONTROL:
             self.peer = peer
             self.name = peer.session or self.name
-            self._gate = BarrierGate((CONTROL, *self._settings.nics), peer.epoch)
             self.greeted.set_result(None)
         else:
             # The other side may be ahead of us, and send already.
@@ -218,12 +214,10 @@ class Session:
         if not self.up:
             self._keep(message)
             return
-        if not isinstance(message, Barrier):
+        if isinstance(message, Barrier):
+            self._owner.link_barrier(stream.name, message.epoch)
+        else:
             self._owner.link_message(message)
-            return
-        self._owner.link_barrier(stream.name, message.epoch)
-        if self.up and self._gate.passed(stream.name, message.epoch):
-            self._owner.link_epoch(self._gate.epoch)
 
     def _keep(self, message: Message) -> None:
         """Of the control stream, which is read from its greeting on, from a side that is ahead of us."""

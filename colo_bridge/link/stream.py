@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 import time
 from typing import Protocol
 
@@ -135,10 +138,12 @@ class Stream:
         if not self._closed and self._reading:
             self._reading = False
             self._loop.remove_reader(self._descriptor)
+            self.conversation.pause(time.monotonic())
 
     def resume(self) -> None:
         if not self._closed and not self._reading:
             self._reading = True
+            self.conversation.resume()
             self._loop.add_reader(self._descriptor, self.read)
             self._loop.call_soon(self.read)
 
@@ -248,7 +253,15 @@ class Stream:
         """To be called several times per heartbeat interval."""
         # First what waits to be read: it was not the other side that was silent if this one was asleep.
         self.read()
-        self._perform(self.conversation.tick(time.monotonic()))
+        if not self._closed:
+            self._perform(self.conversation.tick(time.monotonic(), self._taken()))
+
+    def _taken(self) -> int | None:
+        """Bytes that the other side's kernel has taken, give or take what TLS adds; None if nothing waits here."""
+        if not self.outgoing:
+            return None
+        unacknowledged = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+        return self.outgoing.sent_bytes - int(unacknowledged)
 
     def _perform(self, actions: list[Action]) -> None:
         for index, action in enumerate(actions):

@@ -1,13 +1,13 @@
 """TLS 1.3 between the two hosts: both show a certificate of the same authority, with a name that the other accepts.
 
 1. A name is checked on both sides and compared whole: an authority may certify hosts that have no business here.
-2. `reload` concerns new connections; files that are wrong change nothing.
+2. Nothing here changes: what the files hold later, and who is accepted then, is what `renewed` has.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from colo_bridge.errors import OperatorError, PeerError
@@ -19,7 +19,7 @@ from colo_bridge.link.failure import reason_of
 class Credentials:
     """Who this side is, and whom it accepts; raises OperatorError if something is missing or wrong."""
 
-    def __init__(self, directory: Path, kind: str, accepted: Sequence[str]) -> None:
+    def __init__(self, directory: Path, kind: str, accepted: Collection[str]) -> None:
         """`kind`: SERVER listens, CLIENT dials; `accepted`: names of which the other's certificate has one."""
         if not accepted:
             raise OperatorError("TLS needs a name that the other side's certificate may have", "the other host's name")
@@ -28,9 +28,9 @@ class Credentials:
         self._accepted = {certificates.normal(name) for name in accepted}
         self.context = self._load()
 
-    def reload(self) -> None:
-        """Use what the files hold now; raises OperatorError and goes on with what there was."""
-        self.context = self._load()
+    def renewed(self, accepted: Collection[str]) -> Credentials:
+        """With what the files hold now, for these names; raises OperatorError if that cannot be used."""
+        return Credentials(self._directory, self._kind, accepted)
 
     def check(self, certificate: object) -> None:
         """What `getpeercert` told: does it name someone who is accepted? Raises PeerError."""

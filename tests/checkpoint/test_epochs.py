@@ -335,12 +335,15 @@ def test_without_a_copy_what_is_held_leaves_with_the_answer_on_its_nic():
     secondary.link_up()
     primary.link_up(False)
     barriers(primary, ERA)
+    assert not primary.awaits_answer
     assert primary.done() == [SendBarrier(2 * ERA)]
     assert barriers(secondary, 2 * ERA) == [Drain(), SendBarrier(2 * ERA), Begun()]
     # Up to there it is compared with what was before.
     assert primary.accepts == ALWAYS
     assert primary.barrier("net1", 2 * ERA) == [Renew(False, "net1")]
+    assert primary.awaits_answer
     assert primary.barrier("net0", 2 * ERA) == [Renew(False, "net0")]
+    assert not primary.awaits_answer
     assert primary.barrier("net0", 2 * ERA) == []
 
 
@@ -364,7 +367,9 @@ def test_without_a_copy_a_checkpoint_without_a_link_waits_for_the_same_secondary
     assert primary.link_down() == []
     assert primary.accepts == NEVER
     assert primary.done() == []
+    assert not primary.awaits_answer
     assert primary.link_up(same_peer) == [*([] if same_peer else [Forget()]), SendBarrier(2 * ERA)]
+    assert primary.awaits_answer is same_peer
     renewed = [action for action in barriers(primary, 2 * ERA) if isinstance(action, Renew)]
     assert renewed == ([Renew(False, "net0"), Renew(False, "net1")] if same_peer else [])
     assert primary.accepts == ALWAYS

@@ -82,6 +82,8 @@ class Cable:
         self.port = self._listener.getsockname()[1]
         self._to = to
         self.whole = True
+        self._connections = 0
+        self._forgotten: set[int] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def lay(self) -> None:
@@ -95,6 +97,10 @@ class Cable:
     def mend(self) -> None:
         self.whole = True
 
+    def forget_connection(self, number: int) -> None:
+        """What is sent on it arrives no more, and nobody is told; they are counted from 0 since the cable was laid."""
+        self._forgotten.add(number)
+
     def forget(self) -> None:
         """It was never laid."""
         self._listener.close()
@@ -106,6 +112,7 @@ class Cable:
             await asyncio.sleep(0.001)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number, self._connections = self._connections, self._connections + 1
         if not self.whole:
             writer.transport.abort()
             return
@@ -114,15 +121,16 @@ class Cable:
         except OSError:
             writer.transport.abort()
             return
-        await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+        await asyncio.gather(self._carry(number, reader, back), self._carry(number, there, writer))
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError):
                 while self.whole and (data := await reader.read(1 << 16)):
-                    writer.write(data)
-                    await writer.drain()
+                    if number not in self._forgotten:
+                        writer.write(data)
+                        await writer.drain()
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -328,6 +336,7 @@ def configurations(
     link_b: str = "",
     sections: str = "",
     nics: int = 1,
+    beats: str = BEATS,
 ) -> tuple[Config, Config, Cable]:
     """`a` and `b` are sections of one host, `link_a` and `link_b` keys of its [link]; the rest is for both."""
     port = free_port()
@@ -341,7 +350,7 @@ def configurations(
         head = f'role = "{role}"\nguest = "web"\nrun_dir = "{directory}/{name}"\nevidence = false'
         ports = 'primary_port = "p{0}"\nqueue = {0}' if name == "a" else 'secondary_port = "s{0}"\nbridge = "br0"'
         cards = [f'[[nic]]\nname = "net{n}"\n{ports.format(n)}' for n in range(nics)]
-        table = f'[link]\nidentity = "host-{name}"\n{place}\n{BEATS}\n{link}\n{keys}'
+        table = f'[link]\nidentity = "host-{name}"\n{place}\n{beats}\n{link}\n{keys}'
         configs.append(parse("\n".join((head, *cards, table, sections, more))))
     return configs[0], configs[1], cable
 

@@ -28,6 +28,11 @@ def test_rules_and_users_are_taken_over(addition: str, changed: list[str]) -> No
     assert changed_keys(parse(GOOD + addition), parse(GOOD)) == changed
 
 
+def test_whom_the_link_accepts_is_taken_over() -> None:
+    before = PRIMARY.replace(LISTEN, LISTEN + TLS)
+    assert changed_keys(parse(before), parse(before.replace('"host-b"', '"host-b", "host-c"'))) == ["link.accept"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "keys"),
     [
@@ -39,7 +44,7 @@ def test_rules_and_users_are_taken_over(addition: str, changed: list[str]) -> No
         (GOOD, GOOD.replace("web", "mail") + "[limits]\nconnections = 100", "guest, limits.connections"),
         (GOOD, 'evidence = false\nrun_dir = "/tmp/run"' + GOOD, "run_dir, evidence.enabled"),
         (GOOD, PRIMARY, "nic[1].secondary_port, link"),
-        (PRIMARY, PRIMARY.replace(LISTEN, LISTEN + TLS), "link.tls_directory, link.accept"),
+        (PRIMARY, PRIMARY.replace(LISTEN, LISTEN + TLS), "link.tls_directory"),
     ],
 )
 def test_any_other_key_needs_a_restart_and_is_named(old: str, new: str, keys: str) -> None:

@@ -14,7 +14,7 @@ from colo_bridge.config import load, parse_passthrough
 from colo_bridge.daemon.primary import Primary
 from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.secondary import Secondary
-from colo_bridge.errors import OperatorError
+from colo_bridge.errors import OperatorError, PeerError
 from colo_bridge.link import pki
 
 PRIMARY = """
@@ -102,6 +102,25 @@ def test_certificates_are_read_again_though_no_key_has_changed(made: Made) -> No
     assert side(daemon)._far.link.credentials.context is not context
 
 
+def test_a_host_that_is_new_is_accepted(made: Made) -> None:
+    daemon, file = made
+    newcomer = {"subjectAltName": (("DNS", "host-c"),)}
+    with pytest.raises(PeerError, match="names host-c"):
+        side(daemon)._far.link.credentials.check(newcomer)
+    file.write_text(file.read_text(encoding="utf-8").replace("accept = [", 'accept = ["host-c", '), encoding="utf-8")
+    assert daemon.reload() == ["link.accept"]
+    side(daemon)._far.link.credentials.check(newcomer)
+
+
+def test_a_secondary_accepts_it_where_it_listens_too(tmp_path: Path, certificates: Path) -> None:
+    """As a survivor that takes another host for its secondary."""
+    listening = SECONDARY.replace("[link]", f'[link]\nlisten = "127.0.0.1:{free_port()}"')
+    daemon, file = make(listening, Secondary, "host-b", tmp_path, certificates)
+    file.write_text(file.read_text(encoding="utf-8").replace("host-a", "host-c"), encoding="utf-8")
+    daemon.reload()
+    daemon._protector.link.credentials.check({"subjectAltName": (("DNS", "host-c"),)})
+
+
 @pytest.mark.parametrize("change", ["certificate", "another key"])
 def test_it_is_all_or_nothing(made: Made, change: str) -> None:
     daemon, file = made
@@ -116,6 +135,20 @@ def test_it_is_all_or_nothing(made: Made, change: str) -> None:
         daemon.reload()
     assert side(daemon)._far.hello() == before
     assert side(daemon)._far.link.credentials.context is context
+
+
+@pytest.mark.parametrize("spoilt", ["server", "client"])
+def test_of_a_secondary_that_also_listens_both_ends_go_on_if_one_cannot_change(
+    tmp_path: Path, certificates: Path, spoilt: str
+) -> None:
+    listening = SECONDARY.replace("[link]", f'[link]\nlisten = "127.0.0.1:{free_port()}"')
+    daemon, file = make(listening, Secondary, "host-b", tmp_path, certificates)
+    ends = (daemon._link, daemon._protector.link)
+    before = [end.credentials.context for end in ends]
+    (file.parent / f"tls/{spoilt}-cert.pem").write_text("nonsense", encoding="ascii")
+    with pytest.raises(OperatorError, match=f"{spoilt}-cert.pem"):
+        daemon.reload()
+    assert [end.credentials.context for end in ends] == before
 
 
 def test_no_certificate_is_read_where_the_rules_are_refused(tmp_path: Path, certificates: Path) -> None:

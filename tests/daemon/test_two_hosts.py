@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from colo_bridge.daemon import link_of
 from colo_bridge.daemon.record import YIELDED, Record
 from colo_bridge.errors import KernelError, PeerError
 from colo_bridge.kernel.fault import Fault
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import TO_GUEST, Hosts, joined, named, play, settle, two_hosts
+from tests.daemon.hosts import TO_GUEST, Hosts, configurations, joined, named, play, settle, two_hosts
 from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -91,6 +92,25 @@ def test_a_checkpoint_by_a_command_leaves_what_was_sent_before_it_uncompared(tmp
     play(scenario)
 
 
+def test_a_secondary_that_does_not_answer_after_a_checkpoint_by_a_command_is_not_waited_for_without_end(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=f"{CHECKPOINT}\ntimeout = 2.0") as hosts:
+            epoch = hosts.b.far.epoch
+            answer = epoch.barrier
+            epoch.barrier = lambda *barrier: answer(*barrier) if hosts.a.counter("link_connections") > 1 else []
+            held = await hosts.held(named("held"))
+            await hosts.a.ask("checkpoint")
+            assert hosts.queue.accepted == []
+            await hosts.a.enters("lost")
+            assert "the secondary did not answer for 2 s" in hosts.a.status["reason"]
+            await hosts.released(*held)
+            await hosts.protected()
+
+    play(scenario)
+
+
 def test_a_secondary_of_a_primary_that_only_observes_is_no_standby(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with two_hosts(tmp_path, sections='[compare]\nmode = "observe"') as hosts:
@@ -126,6 +146,33 @@ def test_a_link_that_is_cut_for_a_moment_loses_nothing(tmp_path: Path) -> None:
             assert hosts.a.counter("secondary_losses") == hosts.b.counter("primary_losses") == 1
 
     play(scenario)
+
+
+@pytest.mark.parametrize("sections", [CHECKPOINT, ""], ids=["command", "no provider"])
+def test_one_connection_of_the_link_that_is_forgotten_on_the_way_holds_nothing_for_ever(
+    tmp_path: Path, sections: str
+) -> None:
+    """The control stream's goes on; the packets of a NIC vanish."""
+    beats = "heartbeat_interval = 0.05\nheartbeat_timeout = 2.0"
+
+    async def scenario() -> None:
+        async with joined(tmp_path, sections=sections, beats=beats) as hosts:
+            held = await hosts.held(named("held"))
+            hosts.cable.forget_connection(1)
+            hosts.tap.put(named("held"))
+            await hosts.a.enters("lost")
+            assert "nothing was heard on the stream of net0 for 2 s" in hosts.a.status["reason"]
+            await hosts.protected()
+            hosts.tap.put(named("held"))
+            await hosts.released(*held)
+
+    play(scenario)
+
+
+def test_a_connection_of_the_link_may_stand_still_for_as_long_as_a_checkpoint_may_take(tmp_path: Path) -> None:
+    *both, cable = configurations(tmp_path, sections="[checkpoint]\ntimeout = 7.0\npause_timeout = 2.0")
+    cable.forget()
+    assert [link_of._settings(config).timing.patience for config in both] == [9.0, 9.0]
 
 
 def test_what_finds_no_link_is_counted(tmp_path: Path) -> None:

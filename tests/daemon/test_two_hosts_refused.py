@@ -76,6 +76,11 @@ def is_of_another_version(daemon: Any) -> None:
     daemon._far.hello = lambda: replace(hello(), version=Version(2, 0))
 
 
+def has_our_identity(daemon: Any) -> None:
+    hello = daemon._far.hello
+    daemon._far.hello = lambda: replace(hello(), identity="host-a")
+
+
 OTHER = "[compare]\ntimeout = 9.0"
 
 
@@ -85,8 +90,9 @@ OTHER = "[compare]\ntimeout = 9.0"
         ({"b": OTHER}, nothing, "the configurations differ"),
         ({}, is_a_primary, "both sides of the link are the primary"),
         ({}, is_of_another_version, "version 2.0"),
+        ({}, has_our_identity, "both sides of the link have the identity host-a"),
     ],
-    ids=["digest", "role", "version"],
+    ids=["digest", "role", "version", "identity"],
 )
 def test_who_does_not_fit_is_refused_with_one_line_on_both_sides(
     tmp_path: Path,

@@ -48,9 +48,6 @@ class Owner:
         assert self.peer is not None, "nothing comes before the link is up"
         self.told.append((stream, epoch))
 
-    def link_epoch(self, epoch: int) -> None:
-        self.told.append(epoch)
-
     def link_message(self, message: Message) -> None:
         assert self.peer is not None, "nothing comes before the link is up"
         self.told.append(message)
@@ -73,17 +70,26 @@ class PausingOwner(Owner):
 class Ends:
     """`primary` listens, `secondary` dials."""
 
-    def __init__(self, settings=SETTINGS, primary=PRIMARY, secondary=SECONDARY, server=None, client=None) -> None:
+    def __init__(
+        self,
+        settings=SETTINGS,
+        primary=PRIMARY,
+        secondary=SECONDARY,
+        server=None,
+        client=None,
+        listen: Address = HERE,
+        insecure: bool = False,
+    ) -> None:
         self.primary, self.secondary = Owner(primary), Owner(secondary)
         self.settings = settings
-        self.server = LinkServer(HERE, settings, self.primary, server)
+        self.insecure = insecure
+        self.server = LinkServer(listen, settings, self.primary, server, insecure)
         self.client = self.dialling(client)
 
     def dialling(self, credentials=None, address: Address | None = None, owner: Owner | None = None) -> LinkClient:
         address = address or self.server.address
-        return LinkClient(
-            address, self.settings, owner or self.secondary, credentials, backoff=Backoff(first=0.05, longest=0.4)
-        )
+        backoff = Backoff(first=0.05, longest=0.4)
+        return LinkClient(address, self.settings, owner or self.secondary, credentials, self.insecure, backoff)
 
     def up(self) -> bool:
         return self.server.up and self.client.up

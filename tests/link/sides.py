@@ -10,7 +10,7 @@ from colo_bridge.link.protocol.conversation import CONTROL, Conversation
 from colo_bridge.link.protocol.messages import VERSION, Hello, Role
 from colo_bridge.wire.framing import encode
 
-TIMING = Timing(interval=1.0, timeout=4.0, greeting=5.0)
+TIMING = Timing(interval=1.0, timeout=4.0, greeting=5.0, patience=60.0)
 PRIMARY = Hello(VERSION, Role.PRIMARY, "host-a", "i1", "web", "d1", CONTROL, "s1", 0, 30.0)
 SECONDARY = Hello(VERSION, Role.SECONDARY, "host-b", "i2", "web", "d1", CONTROL, "", 0, 0.0)
 

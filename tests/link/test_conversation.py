@@ -10,7 +10,6 @@ from colo_bridge.errors import InternalError, OperatorError, PeerError
 from colo_bridge.link.protocol.actions import Arrived, Closed, Ending, Established, Greeted, Send
 from colo_bridge.link.protocol.conversation import Conversation, State
 from colo_bridge.link.protocol.messages import (
-    Acknowledgment,
     Barrier,
     CheckpointRequest,
     Failover,
@@ -52,6 +51,7 @@ def test_both_sides_greet_and_learn_of_each_other():
         (PRIMARY, replace(SECONDARY, configuration="d2"), "the primary's digest is d1, the secondary's d2"),
         (PRIMARY, replace(SECONDARY, role=Role.PRIMARY), "both sides of the link are the primary"),
         (replace(PRIMARY, role=Role.SECONDARY), SECONDARY, "both sides of the link are the secondary"),
+        (PRIMARY, replace(SECONDARY, identity="host-a"), "both sides of the link have the identity host-a"),
         (
             PRIMARY,
             replace(SECONDARY, version=Version(2, 0)),
@@ -151,12 +151,10 @@ def test_what_came_whole_before_something_wrong_is_delivered():
         ("control", packet(b"x"), "a packet came on the control stream"),
         ("net0", framed(bytes(30), 10), "10 bytes of virtio-net header, not 12"),
         ("net0", framed(bytes(5), 12), "5 bytes of virtio-net header, not 12"),
-        ("net0", encode(Heartbeat()), "a Heartbeat came where it does not belong"),
-        ("net0", encode(Acknowledgment(1)), "where it does not belong"),
+        ("net0", encode(Failover("x")), "a Failover came where it does not belong"),
         ("control", encode(PRIMARY), "a Hello came where it does not belong"),
         ("net0", encode(Barrier(1)) * 2, "a barrier of epoch 1 came behind one of epoch 1"),
         ("control", encode(Barrier(0)), "a barrier of epoch 0 came behind one of epoch 0"),
-        ("control", encode(Acknowledgment(1)), "epoch 1 was acknowledged and is not due"),
         ("control", framed(b"", 0), "no JSON"),
         ("control", framed(b" " * 20_000, 0), "a message of 20000 bytes came"),
         ("net0", b"\0\1\xff\xff\0\0\0\0", "are allowed (is the other end colo-bridge?)"),
@@ -171,11 +169,10 @@ def test_what_is_wrong_ends_the_stream_with_a_sentence_for_both_sides(stream, da
     assert problem in str(ending(feed(listens, sent(actions))).error)
 
 
-def test_barriers_and_their_acknowledgments():
+def test_a_barrier_and_the_one_that_answers_it():
     listens, dials = greeted()
+    assert feed(dials, listens.send(Barrier(3), 0.0)) == [Arrived(Barrier(3))]
     assert feed(listens, dials.send(Barrier(3), 0.0)) == [Arrived(Barrier(3))]
-    assert feed(dials, listens.send(Acknowledgment(3), 0.0)) == [Arrived(Acknowledgment(3))]
-    assert "not due" in str(ending(feed(dials, encode(Acknowledgment(3)))).error)
 
 
 def test_epochs_go_on_where_the_greeting_says():
@@ -184,16 +181,17 @@ def test_epochs_go_on_where_the_greeting_says():
     assert "behind one of epoch 8" in str(ending(feed(listens, encode(Barrier(7)))).error)
 
 
-@pytest.mark.parametrize("message", [Barrier(0), Acknowledgment(1), PRIMARY, Goodbye("x")])
+@pytest.mark.parametrize("message", [Barrier(0), PRIMARY, Goodbye("x")])
 def test_we_send_nothing_that_the_other_side_would_refuse(message):
     listens, _ = greeted()
     with pytest.raises(InternalError):
         listens.send(message, 0.0)
 
 
-def test_we_send_nothing_but_barriers_and_packets_on_a_nics_stream():
+def test_we_send_nothing_but_barriers_heartbeats_and_packets_on_a_nics_stream():
     listens, _ = greeted("net0")
     assert listens.send(Barrier(1), 0.0) == encode(Barrier(1))
+    assert listens.send(Heartbeat(), 0.0) == encode(Heartbeat())
     with pytest.raises(InternalError):
         listens.send(Statistics({}), 0.0)
 
@@ -231,19 +229,108 @@ def test_these_both_sides_send_at_any_time(message):
 # Heartbeats and the end.
 
 
-def test_heartbeats_keep_a_silent_link_alive():
-    listens, dials = greeted()
+STREAMS = pytest.mark.parametrize("stream", ["control", "net0"])
+
+
+@STREAMS
+def test_heartbeats_keep_an_idle_stream_alive(stream):
+    listens, dials = greeted(stream)
     for second in range(1, 60):
         assert feed(dials, sent(listens.tick(second)), second) == []
         assert feed(listens, sent(dials.tick(second)), second) == []
     assert (listens.state, dials.state) == (State.ESTABLISHED, State.ESTABLISHED)
 
 
-def test_silence_is_a_loss():
-    listens, _ = greeted()
+@pytest.mark.parametrize(("stream", "where"), [("control", ""), ("net0", " on the stream of net0")])
+def test_silence_is_a_loss(stream, where):
+    listens, dials = greeted(stream)
     assert not any(isinstance(action, Closed) for action in listens.tick(3.9))
-    closed = ending(listens.tick(4.0))
-    assert (closed.ending, str(closed.error)) == (Ending.LOST, "nothing was heard for 4 s")
+    actions = listens.tick(4.0)
+    closed = ending(actions)
+    assert (closed.ending, str(closed.error)) == (Ending.LOST, f"nothing was heard{where} for 4 s")
+    goodbye = sent(actions)
+    assert str(ending(feed(dials, goodbye)).error) == f"the other side says: nothing was heard{where} for 4 s"
+
+
+@pytest.mark.parametrize("data", [packet(b"x"), packet(b"x")[:5], encode(Barrier(1)), encode(Heartbeat())])
+def test_whatever_comes_is_a_sign_of_life(data):
+    listens, _ = greeted("net0")
+    feed(listens, data, 3.0)
+    assert sent(listens.tick(6.9)) == encode(Heartbeat())
+    assert ending(listens.tick(7.0)).ending is Ending.LOST
+
+
+@STREAMS
+def test_where_something_waits_to_be_sent_no_heartbeat_is_put_behind_it(stream):
+    listens, _ = greeted(stream)
+    assert listens.tick(3.0, taken=0) == []
+    assert sent(listens.tick(3.1)) == encode(Heartbeat())
+
+
+def test_a_paused_stream_lasts_on_both_sides_though_one_of_them_can_send_nothing():
+    listens, dials = greeted("net0")
+    listens.pause(0.0)
+    for second in range(1, 60):
+        assert feed(dials, sent(listens.tick(second)), second) == []
+        assert dials.tick(second, taken=0) == []
+    assert (listens.state, dials.state) == (State.ESTABLISHED, State.ESTABLISHED)
+
+
+def test_what_came_in_a_pause_is_heard_when_it_is_read():
+    listens, _ = greeted("net0")
+    listens.pause(1.0)
+    listens.tick(30.0)
+    listens.resume()
+    feed(listens, encode(Heartbeat()), 31.0)
+    assert sent(listens.tick(31.0)) == encode(Heartbeat())
+
+
+def test_if_nothing_came_in_a_pause_the_stream_is_lost_after_it():
+    listens, _ = greeted("net0")
+    listens.pause(1.0)
+    listens.tick(30.0)
+    listens.resume()
+    assert str(ending(listens.tick(30.1)).error) == "nothing was heard on the stream of net0 for 4 s"
+
+
+def test_a_pause_that_does_not_end_is_a_loss():
+    listens, dials = greeted("net0")
+    listens.pause(2.0)
+    assert not any(isinstance(action, Closed) for action in listens.tick(61.9))
+    actions = listens.tick(62.0)
+    assert ending(actions).ending is Ending.LOST
+    for closed in (ending(actions), ending(feed(dials, sent(actions)))):
+        assert "nothing was read on the stream of net0 for 60 s (a checkpoint that" in str(closed.error)
+
+
+@STREAMS
+def test_a_side_that_takes_nothing_is_lost_whatever_it_says(stream):
+    listens, _ = greeted(stream)
+    for second in range(1, 61):
+        feed(listens, encode(Heartbeat()), second)
+        assert listens.tick(second, taken=7) == []
+    feed(listens, encode(Heartbeat()), 61.0)
+    closed = ending(listens.tick(61.0, taken=7))
+    assert closed.ending is Ending.LOST
+    assert "the other side took nothing" in str(closed.error)
+
+
+def test_a_side_that_takes_little_is_waited_for_and_so_is_one_for_which_nothing_waits():
+    listens, _ = greeted("net0")
+    for second in range(1, 500):
+        feed(listens, encode(Heartbeat()), second)
+        listens.tick(second, taken=second // 50 if second < 300 else None)
+    assert listens.state is State.ESTABLISHED
+
+
+def test_each_pause_has_a_time_of_its_own():
+    listens, _ = greeted("net0")
+    for begin in (0.0, 50.0, 100.0):
+        listens.pause(begin)
+        listens.tick(begin + 50)
+        listens.resume()
+        feed(listens, packet(b"x"), begin + 50)
+    assert listens.state is State.ESTABLISHED
 
 
 def test_other_messages_are_a_sign_of_life_and_save_a_heartbeat():
@@ -252,11 +339,6 @@ def test_other_messages_are_a_sign_of_life_and_save_a_heartbeat():
     assert dials.tick(1.8) == []
     feed(listens, data, 3.0)
     assert sent(listens.tick(6.9)) == encode(Heartbeat())
-
-
-def test_the_streams_of_nics_have_no_heartbeats():
-    listens, _ = greeted("net0")
-    assert listens.tick(1_000.0) == []
 
 
 def test_a_side_that_stops_says_so():

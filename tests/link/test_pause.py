@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from itertools import pairwise
 
 import uvloop
@@ -12,7 +13,7 @@ from colo_bridge.link.protocol.messages import Barrier, encode
 from colo_bridge.link.session import LinkSettings
 from colo_bridge.link.stream import Stream
 from tests.link.ends import SETTINGS, Owner, PausingOwner, linked, packet, running, until
-from tests.link.sides import PRIMARY, SECONDARY, greeted
+from tests.link.sides import PRIMARY, greeted
 from tests.link.sides import packet as travelling
 from tests.link.test_link import run, sending
 
@@ -138,6 +139,19 @@ async def test_a_paused_stream_neither_times_out_nor_takes_more_than_the_buffers
 
 
 @run
+async def test_a_pause_that_does_not_end_ends_the_link(caplog):
+    timing = replace(SETTINGS.timing, patience=1.5)
+    async with linked(settings=LinkSettings(("net0",), timing)) as ends:
+        ends.server.pause("net0")
+        sending(ends.client, "net0", b"waits")
+        await until(lambda: ends.primary.downs and ends.secondary.downs)
+        for owner in (ends.primary, ends.secondary):
+            assert "nothing was read on the stream of net0 for 1.5 s" in str(owner.downs[0].error)
+        await until(ends.up)
+        assert ends.primary.told == []
+
+
+@run
 async def test_a_new_session_begins_without_a_pause(caplog):
     async with linked() as ends:
         ends.server.pause("net0")
@@ -168,18 +182,3 @@ async def test_a_paused_stream_that_breaks_ends_the_link_and_hands_over_nothing(
         await until(lambda: ends.primary.downs)
         assert str(ends.primary.downs[0].error) == "broken pipe"
         assert ends.primary.told == []
-
-
-@run
-async def test_after_a_disconnect_at_the_last_barrier_no_epoch_begins(caplog):
-    class Leaving(Owner):
-        def link_barrier(self, stream, epoch):
-            super().link_barrier(stream, epoch)
-            ends.client.disconnect("enough")
-
-    async with running(settings=LinkSettings((), SETTINGS.timing)) as ends:
-        ends.client._owner = leaving = Leaving(SECONDARY)
-        await until(ends.up)
-        ends.server.barrier(1)
-        await until(lambda: leaving.downs)
-        assert leaving.told == [("control", 1)]

@@ -105,6 +105,11 @@ def said(sentence: str) -> str:
             r"both sides of the link are the primary \(set `role` on one of the hosts\)",
             id="role",
         ),
+        pytest.param(
+            {"identity": "host-a"},
+            r"both sides of the link have the identity host-a \(set `link\.identity` on one of the hosts\)",
+            id="identity",
+        ),
     ],
 )
 def test_who_does_not_fit(changes, sentence, with_tls, made, caplog):

@@ -59,7 +59,7 @@ def test_both_know_each_other_and_packets_travel(made):
                     assert link.put(nic, packet(each))
                 link.flush(nic)
                 link.barrier(1)
-            await until(lambda: len(ends.primary.told) == 204 and len(ends.secondary.told) == 204)
+            await until(lambda: len(ends.primary.told) == 203 and len(ends.secondary.told) == 203)
             for owner, nic in ((ends.primary, "net0"), (ends.secondary, "net1")):
                 assert [each for each in owner.told if isinstance(each, tuple) and each[0] == nic] == [
                     *((nic, each) for each in contents),
@@ -159,7 +159,7 @@ def test_what_is_read_anew_is_for_new_connections(made, host_a):
         async with linked(server=credentials, client=client(made / "ours")) as ends:
             for path in (made / "theirs/host-a").iterdir():
                 shutil.copy(path, host_a)
-            ends.server.reload()
+            ends.server.prepare_reload(["host-b"])()
             assert ends.up()
             ends.server.disconnect("to dial again")
             await until(lambda: ends.server.counters.refused > 1)
@@ -170,15 +170,28 @@ def test_what_is_read_anew_is_for_new_connections(made, host_a):
     uvloop.run(asyncio.wait_for(main(), 60))
 
 
+def test_whom_to_accept_may_change_for_new_connections(made, caplog):
+    async def main():
+        async with linked(server=server(made / "ours"), client=client(made / "ours")) as ends:
+            ends.server.prepare_reload(["host-c"])()
+            assert ends.up()
+            ends.server.disconnect("to dial again")
+            await until(lambda: "a certificate names host-b, and accepted is host-c" in caplog.text)
+            ends.server.prepare_reload(["host-c", "host-b"])()
+            await until(ends.up)
+
+    uvloop.run(asyncio.wait_for(main(), 60))
+
+
 def test_files_that_are_wrong_change_nothing(made, host_a):
     async def main():
         async with linked(server=Credentials(host_a, SERVER, ["host-b"]), client=client(made / "ours")) as ends:
             (host_a / "server-cert.pem").write_text("nonsense")
             with pytest.raises(OperatorError, match="cannot be used"):
-                ends.server.reload()
+                ends.server.prepare_reload(["host-b"])
             (host_a / "ca-cert.pem").unlink()
             with pytest.raises(OperatorError, match="cannot read"):
-                ends.server.reload()
+                ends.server.prepare_reload(["host-b"])
             ends.server.disconnect("to dial again")
             await until(lambda: ends.server.counters.connections == 2 and ends.up())
 
@@ -188,7 +201,7 @@ def test_files_that_are_wrong_change_nothing(made, host_a):
 def test_without_tls_there_is_nothing_to_be_read_anew():
     async def main():
         async with linked() as ends:
-            ends.server.reload()
+            ends.server.prepare_reload(["host-b"])()
             assert ends.up()
 
     uvloop.run(asyncio.wait_for(main(), 60))

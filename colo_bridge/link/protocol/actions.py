@@ -23,11 +23,15 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds: between heartbeats, without hearing anything, and for the greeting."""
+    """Seconds: between heartbeats, without hearing anything, for the greeting, and for a stream that stands still.
+
+    It stands still while this side has paused it, and while the other side takes nothing of what waits for it.
+    """
 
     interval: float = 0.25
     timeout: float = 2.0
     greeting: float = 5.0
+    patience: float = 40.0
 
 
 @dataclass(frozen=True, slots=True)

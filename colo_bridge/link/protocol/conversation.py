@@ -7,15 +7,24 @@
     GREETING     hello (who listens)                DECIDING     Greeted: the owner accepts or refuses
     DECIDING     accept                             ESTABLISHED  Send(hello), Established
     ESTABLISHED  packets; messages                  ESTABLISHED  Packets; Arrived
-    ESTABLISHED  tick (control only)                ESTABLISHED  Send(heartbeat)
-    any          silence, the end, what is wrong    CLOSED       Send(goodbye) where it helps, Closed
+    ESTABLISHED  tick                               ESTABLISHED  Send(heartbeat)
+    ESTABLISHED  pause; resume                      ESTABLISHED  -
+    any          silence, too long a pause, the     CLOSED       Send(goodbye) where it helps, Closed
+                 end, what is wrong
 
 1. Any cutting of the bytes gives the same actions. Nothing that comes in raises an error: what is wrong closes the
    stream, and `Closed` says whose fault it was.
-2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers travel on all of them, and
-   heartbeats on the control stream, where nothing can wait in front of them. Only the secondary requests checkpoints,
-   and only the primary tells of moved connections.
-3. Epochs only grow. A side acknowledges no epoch twice, and none that was not announced.
+2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers and heartbeats travel on
+   all of them. Only the secondary requests checkpoints, and only the primary tells of moved connections.
+3. Epochs only grow. Nothing acknowledges a barrier but a barrier: the one of the same epoch that comes back, behind all
+   that its sender had sent before.
+4. Each stream proves by itself that it is alive: what is between the hosts may forget one connection and keep the
+   others. Whatever comes is a sign, and without any for `timeout` the stream is lost. A heartbeat is one for a stream
+   that is idle; where something waits to be sent none is: it could not pass that, and would be no better.
+5. While this side has paused a stream, what the other one sent waits unread: no silence is counted then, and the other
+   side may find its queue full. But a pause that lasts for `patience` ends the stream, and so does a side that takes
+   nothing for as long of what waits for it, whatever it says meanwhile; one that takes anything, however slowly, is
+   waited for.
 
 Times are seconds of any clock that never goes back.
 """
@@ -38,7 +47,6 @@ from colo_bridge.link.protocol.actions import (
 )
 from colo_bridge.link.protocol.greeting import judge
 from colo_bridge.link.protocol.messages import (
-    Acknowledgment,
     Barrier,
     CheckpointRequest,
     Failover,
@@ -67,8 +75,8 @@ _TLS_HANDSHAKE = 0x16
 """First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
 
 
-_MESSAGES = Heartbeat | Acknowledgment | CheckpointRequest | Failover | Statistics | Moved
-"""Of the control stream."""
+_MESSAGES = CheckpointRequest | Failover | Statistics | Moved
+"""Of the control stream alone."""
 _SENDERS: dict[type[Message], Role] = {CheckpointRequest: Role.SECONDARY, Moved: Role.PRIMARY}
 """Of those that only one side sends."""
 
@@ -94,7 +102,10 @@ class Conversation:
         self.heard = now
         """When anything last came; at first, when there was nothing yet that could."""
         self._began = self._sent = now
-        self._own_epoch = self._peer_epoch = self._acknowledged = self._to_acknowledge = 0
+        self._paused: float | None = None
+        self._taken: int | None = None
+        self._took = now
+        self._own_epoch = self._peer_epoch = 0
 
     @property
     def buffer(self) -> bytearray:
@@ -134,12 +145,16 @@ class Conversation:
                 raise InternalError(f"a barrier of epoch {epoch} behind one of epoch {self._own_epoch}")
             case Barrier(epoch):
                 self._own_epoch = epoch
-            case Acknowledgment(epoch) if not self._to_acknowledge < epoch <= self._peer_epoch:
-                raise InternalError(f"epoch {epoch} was acknowledged and is not due")
-            case Acknowledgment(epoch):
-                self._to_acknowledge = epoch
         self._sent = now
         return encode(message)
+
+    def pause(self, now: float) -> None:
+        """What comes is not read until `resume`."""
+        self._paused = now
+
+    def resume(self) -> None:
+        """All that has come meanwhile is read before the next `tick`."""
+        self._paused = None
 
     def close(self, reason: str) -> list[Action]:
         """End it in order."""
@@ -181,18 +196,36 @@ class Conversation:
             error = PeerError(f"{error.problem} before it had greeted", "its log says why")
         return self._close(Ending.ENDED, error, tell=False)
 
-    def tick(self, now: float) -> list[Action]:
-        """To be called several times per heartbeat interval, when all that has come was taken."""
+    def tick(self, now: float, taken: int | None = None) -> list[Action]:
+        """To be called several times per heartbeat interval, when all that has come was taken, but for a pause.
+
+        `taken`: a number that changes as the other side takes what is sent; None: nothing waits to be sent.
+        """
+        if self.state is State.CLOSED:
+            return []
+        if taken != self._taken:
+            self._taken, self._took = taken, now
+        if lost := self._lost(now) if self.state is State.ESTABLISHED else self._late(now):
+            return self._close(Ending.LOST, lost)
+        is_due = self.state is State.ESTABLISHED and now - self._sent >= self._timing.interval
+        return [Send(self.send(Heartbeat(), now))] if is_due and taken is None else []
+
+    def _late(self, now: float) -> PeerError | None:
+        greeting = self._timing.greeting
+        return PeerError(f"no greeting came within {greeting:g} s") if now - self._began >= greeting else None
+
+    def _lost(self, now: float) -> PeerError | None:
+        """Why nothing can be expected of the other side any more, if that is so."""
         timing = self._timing
-        if self.state in (State.GREETING, State.DECIDING):
-            if now - self._began >= timing.greeting:
-                return self._close(Ending.LOST, PeerError(f"no greeting came within {timing.greeting:g} s"))
-        elif self.state is State.ESTABLISHED and self._is_control():
-            if now - self.heard >= timing.timeout:
-                return self._close(Ending.LOST, PeerError(f"nothing was heard for {timing.timeout:g} s"))
-            if now - self._sent >= timing.interval:
-                return [Send(self.send(Heartbeat(), now))]
-        return []
+        where = "" if self.own is None or self._is_control() else f" on the stream of {self.own.stream}"
+        if self._paused is None and now - self.heard >= timing.timeout:
+            return PeerError(f"nothing was heard{where} for {timing.timeout:g} s")
+        if self._paused is not None and now - self._paused >= timing.patience:
+            why = "a checkpoint that one side has made does not end on the other"
+            return PeerError(f"nothing was read{where} for {timing.patience:g} s", why)
+        if self._taken is not None and now - self._took >= timing.patience:
+            return PeerError(f"the other side took nothing{where} for {timing.patience:g} s")
+        return None
 
     def _take(self, frame: Frame, now: float) -> list[Action]:
         """Of one frame that is no packet in its place."""
@@ -233,8 +266,7 @@ class Conversation:
 
     def _establish(self, own: Hello, peer: Hello, now: float) -> Established:
         self.state = State.ESTABLISHED
-        self._own_epoch = self._acknowledged = own.epoch
-        self._peer_epoch = self._to_acknowledge = peer.epoch
+        self._own_epoch, self._peer_epoch = own.epoch, peer.epoch
         self.heard = self._sent = now
         return Established(peer)
 
@@ -251,10 +283,6 @@ class Conversation:
                 return self._wrong(f"a barrier of epoch {epoch} came behind one of epoch {self._peer_epoch}")
             case Barrier(epoch):
                 self._peer_epoch = epoch
-            case Acknowledgment(epoch) if not self._acknowledged < epoch <= self._own_epoch:
-                return self._wrong(f"epoch {epoch} was acknowledged and is not due")
-            case Acknowledgment(epoch):
-                self._acknowledged = epoch
         return [Arrived(message)]
 
     def _newer(self, message: Unknown) -> list[Action]:
@@ -281,7 +309,7 @@ class Conversation:
         return self.state is State.ESTABLISHED and not self._is_control()
 
     def _belongs(self, message: Message, sender: Hello | None) -> bool:
-        if isinstance(message, Barrier):
+        if isinstance(message, Barrier | Heartbeat):
             return True
         only_from = _SENDERS.get(type(message))
         if only_from is not None and sender is not None and sender.role is not only_from:

@@ -27,3 +27,8 @@ def judge(one: Hello, other: Hello) -> None:
             f"the secondary's {secondary.configuration}",
             "compare what `colo-bridge check` prints on both hosts",
         )
+    if one.identity == other.identity:
+        # The arbiter tells the two sides apart by it: it would say to both that they may go on alone.
+        raise OperatorError(
+            f"both sides of the link have the identity {one.identity}", "set `link.identity` on one of the hosts"
+        )

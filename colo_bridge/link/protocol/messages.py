@@ -93,14 +93,10 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """What comes behind this on the same stream belongs to `epoch`."""
+    """What comes behind this on the same stream belongs to `epoch`.
 
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgment:
-    """The receiver of a barrier has done what its epoch asks for."""
+    The one of the same epoch that comes back from the other side is the acknowledgment.
+    """
 
     epoch: int
 
@@ -144,7 +140,7 @@ class Unknown:
     kind: str
 
 
-Message = Hello | Goodbye | Heartbeat | Barrier | Acknowledgment | CheckpointRequest | Failover | Statistics | Moved
+Message = Hello | Goodbye | Heartbeat | Barrier | CheckpointRequest | Failover | Statistics | Moved
 
 Check = Callable[[object], Any]
 """The value of a field as it is kept; raises ValueError."""
@@ -241,7 +237,6 @@ _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
     "goodbye": (Goodbye, {"reason": _text(LONGEST_REASON)}),
     "heartbeat": (Heartbeat, {}),
     "barrier": (Barrier, {"epoch": _count}),
-    "acknowledgment": (Acknowledgment, {"epoch": _count}),
     "checkpoint request": (CheckpointRequest, {"reason": _text(LONGEST_REASON)}),
     "failover": (Failover, {"reason": _text(LONGEST_REASON)}),
     "statistics": (Statistics, {"counters": _counters}),
