@@ -34,7 +34,10 @@ _BACKLOG = 64
 
 
 class LinkServer(LinkEnd):
-    """Has its address from its making, and listens from `start` to `close`; raises OperatorError if it cannot."""
+    """Has its address for itself from its making, and lets others in from `start` to `close`.
+
+    Raises OperatorError if it cannot: once made, it can be started.
+    """
 
     def __init__(
         self,
@@ -51,10 +54,7 @@ class LinkServer(LinkEnd):
         self._strangers: dict[asyncio.Task[None] | Stream, None] = {}
 
     def start(self) -> None:
-        try:
-            self._listener.listen(_BACKLOG)
-        except OSError as error:
-            raise _refused(self.address, error) from error
+        self._listener.listen(_BACKLOG)
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
         super().start()
         log.info("the link listens at %s%s", self.address, "" if self.credentials else ", without TLS")
@@ -161,6 +161,8 @@ def _bind(listen: Address, secure: bool, insecure: bool) -> socket.socket:
         prepare(listener)
         listener.bind(resolved.address)
         listener.setblocking(False)
+        # An address that somebody else only has, and does not listen at, would be refused no earlier than now.
+        listener.listen(0)
     except OSError as error:
         listener.close()
         raise _refused(listen, error) from error

@@ -30,6 +30,7 @@ class FakeQemu:
         self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
+        self._turn = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
 
     async def start(self) -> None:
@@ -69,6 +70,10 @@ class FakeQemu:
     # The protocol.
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with self._turn:
+            await self._talk(reader, writer)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.connections += 1
         self._send(GREETING)

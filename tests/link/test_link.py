@@ -627,6 +627,13 @@ def test_a_port_that_is_taken_is_one_sentence():
             LinkServer(Address("127.0.0.1", port), SETTINGS, Owner(PRIMARY))
 
 
+def test_two_that_are_to_listen_later_cannot_have_the_same_port():
+    first = LinkServer(Address("127.0.0.1", 0), SETTINGS, Owner(PRIMARY))
+    with pytest.raises(OperatorError, match="cannot listen"):
+        LinkServer(first.address, SETTINGS, Owner(PRIMARY))
+    first._listener.close()
+
+
 def test_an_unknown_host_is_one_sentence():
     with pytest.raises(OperatorError, match=r"host nowhere\.invalid is not known"):
         address.resolve(Address("nowhere.invalid", 1))
