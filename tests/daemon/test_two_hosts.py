@@ -241,6 +241,23 @@ def test_resume_while_the_secondary_is_away_compares_once_it_is_back(tmp_path: P
     play(scenario)
 
 
+def test_without_a_provider_only_a_divergence_complains_that_there_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            for order in (["solo", "resume"], ["solo", "protect"]):
+                for verb in order:
+                    await hosts.a.ask(verb)
+                await hosts.protected()
+            assert "what diverged stays held" not in caplog.text
+            await hosts.held(named("one"))
+            hosts.tap.put(named("other"))
+            await hosts.until(lambda: "what diverged stays held" in caplog.text)
+
+    play(scenario)
+
+
 def test_after_solo_a_link_that_flaps_forgets_nothing(tmp_path: Path) -> None:
     """The secondary is the one with which the comparison began anew."""
 
