@@ -43,7 +43,8 @@ _COMMANDS = (
     _Command(
         "resume",
         "wait for the secondary anew, after solo, drained, closed or yielded",
-        "Asks the daemon of the primary to begin anew: to wait for its secondary, and to compare with it.",
+        "Asks the daemon of the primary to begin anew: to hold what its guest sends, for link.secondary_timeout at "
+        "most, to wait for its secondary, and to compare with it. A solo that nobody ordered ends by it too.",
     ),
     _Command(
         "protect",

@@ -19,7 +19,7 @@
     any but YIELDED        solo                        SOLO (3)                 -
     any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
                                                        checkpoint is done
-    SOLO, DRAINED (1),     resume                      UNSYNCHRONISED,          RequestCheckpoint
+    SOLO, DRAINED,         resume                      UNSYNCHRONISED,          RequestCheckpoint
     CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
 
@@ -69,6 +69,8 @@ _STILL = frozenset((PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED,
 """Nothing new has left since the state before."""
 _OPERATOR = "an operator said so"
 _PASSING = frozenset((PrimaryState.SOLO, PrimaryState.LIVE, PrimaryState.DRAINED))
+_RESUMABLE = frozenset((PrimaryState.SOLO, PrimaryState.DRAINED, PrimaryState.CLOSED, PrimaryState.YIELDED))
+"""A guest that has just gone live has nothing to go back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +297,7 @@ class PrimaryMembership:
         if self.is_deciding:
             self._wish = self._drain_by = None
             return []
-        ends = self.state in (PrimaryState.CLOSED, PrimaryState.YIELDED, PrimaryState.DRAINED) or (
-            self.state is PrimaryState.SOLO and self._is_chosen
-        )
-        if not ends:
+        if self.state not in _RESUMABLE:
             raise OperatorError(
                 f"there is nothing to resume from: the state is {self.state.value}",
                 "`protect` asks for the checkpoint with which comparison begins",

@@ -258,6 +258,23 @@ def test_without_a_provider_only_a_divergence_complains_that_there_is_none(
     play(scenario)
 
 
+def test_resume_ends_a_solo_that_nobody_ordered_and_holds_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
+            hosts.cable.cut()
+            await hosts.a.enters("solo")
+            hosts.lose_patience(10.0)
+            assert (await hosts.a.ask("resume"))["state"] == "waiting"
+            held = await hosts.held(named("held"))
+            hosts.cable.mend()
+            await hosts.protected()
+            hosts.tap.put(named("held"))
+            await hosts.released(*held)
+
+    play(scenario)
+
+
 def test_after_solo_a_link_that_flaps_forgets_nothing(tmp_path: Path) -> None:
     """The secondary is the one with which the comparison began anew."""
 

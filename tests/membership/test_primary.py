@@ -403,6 +403,18 @@ def test_resume_ends_what_an_operator_chose(ways, state):
         assert side.do(("wait", 0.1)).state is PrimaryState.SOLO
 
 
+@pytest.mark.parametrize(
+    ("ways", "state"), [([], PrimaryState.WAITING), ([JOIN, COMPARE, LOSE], PrimaryState.WAITING), ([JOIN], None)]
+)
+def test_resume_holds_again_after_a_solo_that_nobody_ordered(ways, state):
+    side = Side(ALONE, *ways, WAIT)
+    assert side.state is PrimaryState.SOLO
+    side.do(("resume",), ("wait", 4.9))
+    assert side.state is (state or PrimaryState.UNSYNCHRONISED)
+    assert side.membership.traffic is Traffic.COMPARE
+    assert side.do(("wait", 0.1)).state is PrimaryState.SOLO
+
+
 def test_resume_opens_what_was_closed_for_a_while():
     side = Side(CLOSING, WAIT, ("wait", 60.0), ("resume",), ("wait", 4.9))
     assert side.state is PrimaryState.WAITING
@@ -426,7 +438,7 @@ def test_what_has_passed_keeps_the_other_side_from_winning_until_it_is_compared_
         PrimaryState.PROTECTED,
         PrimaryState.LOST,
         PrimaryState.ASKING,
-        PrimaryState.SOLO,
+        PrimaryState.LIVE,
     ],
 )
 def test_there_is_nothing_to_resume_from(state):
