@@ -37,7 +37,8 @@ from colo_bridge.membership.actions import (
     RequestCheckpoint,
     Traffic,
 )
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 
 log = logging.getLogger(__name__)
 

@@ -38,66 +38,20 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-
 from colo_bridge.errors import OperatorError
 from colo_bridge.membership.actions import Action, Claim, Entered, Refused, RequestCheckpoint, Traffic
+from colo_bridge.membership.primary_state import (
+    HELD,
+    PASSING,
+    RESUMABLE,
+    STILL,
+    PrimaryCounters,
+    PrimaryPolicy,
+    PrimaryState,
+)
 from colo_bridge.membership.question import Question
 
-
-class PrimaryState(enum.Enum):
-    WAITING = "waiting"
-    """For a secondary."""
-    UNSYNCHRONISED = "unsynchronised"
-    PROTECTED = "protected"
-    LOST = "lost"
-    ASKING = "asking"
-    """The arbiter."""
-    SOLO = "solo"
-    LIVE = "live"
-    """Solo too: the guest is a secondary that has gone live, and has had no secondary of its own yet."""
-    CLOSED = "closed"
-    DRAINED = "drained"
-    YIELDED = "yielded"
-    """To the other side, which has gone live."""
-
-
-_HELD = frozenset((PrimaryState.WAITING, PrimaryState.UNSYNCHRONISED, PrimaryState.LOST, PrimaryState.ASKING))
-"""Nothing new leaves, but it is kept."""
-_STILL = frozenset((PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED, PrimaryState.YIELDED))
-"""Nothing new has left since the state before."""
 _OPERATOR = "an operator said so"
-_PASSING = frozenset((PrimaryState.SOLO, PrimaryState.LIVE, PrimaryState.DRAINED))
-_RESUMABLE = frozenset((PrimaryState.SOLO, PrimaryState.DRAINED, PrimaryState.CLOSED, PrimaryState.YIELDED))
-"""A guest that has just gone live has nothing to go back to."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryPolicy:
-    secondary_timeout: float
-    """Seconds that packets are held for, at most."""
-    solo: bool
-    """What follows: everything passes; else nothing leaves."""
-    arbiter: bool
-    """Somebody else decides between the two sides."""
-    retry: float = 5.0
-    """Seconds between an answer of the arbiter and the next question."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryCounters:
-    secondary_losses: int
-    """Times that a secondary was lost."""
-    solo: int
-    """Times that all was let pass; those of a drain are not counted."""
-    closed: int
-    """Times that nothing was let pass any more, for lack of a secondary."""
-    yielded: int
-    """Times that the other side turned out to be live."""
-    arbiter_asked: int
-    arbiter_refused: int
-    """Answers that were no, or no answer in time."""
 
 
 class PrimaryMembership:
@@ -129,7 +83,7 @@ class PrimaryMembership:
 
     @property
     def traffic(self) -> Traffic:
-        if self.state in _PASSING:
+        if self.state in PASSING:
             return Traffic.PASS
         blocked = self.state in (PrimaryState.CLOSED, PrimaryState.YIELDED)
         return Traffic.BLOCK if blocked else Traffic.COMPARE
@@ -169,7 +123,7 @@ class PrimaryMembership:
     def comparing(self, now: float) -> list[Action]:
         """What leaves from now on was sent by both: a checkpoint is committed, or nothing has to be copied."""
         self._is_there = True
-        if self.state is PrimaryState.YIELDED or (self.state in _PASSING and self._is_chosen):
+        if self.state is PrimaryState.YIELDED or (self.state in PASSING and self._is_chosen):
             return []
         if self.state is PrimaryState.PROTECTED:
             return []
@@ -205,7 +159,7 @@ class PrimaryMembership:
         """There is nothing that could go on alone; the secondary must be told, so that it does."""
         self._guest_is_there = False
         self._wish = self._drain_by = None
-        if self.state is PrimaryState.YIELDED or (self.state in _PASSING and self._is_chosen):
+        if self.state is PrimaryState.YIELDED or (self.state in PASSING and self._is_chosen):
             return []
         return self._enter(PrimaryState.CLOSED, f"the primary's guest is gone: {why}", now)
 
@@ -222,7 +176,7 @@ class PrimaryMembership:
         """To be called several times a second."""
         if self._drain_by is not None and now >= self._drain_by:
             return self._drained(now)
-        if self.state in _HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
+        if self.state in HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
             return self._held_too_long(now)
         if self.state is PrimaryState.CLOSED and self._goes_solo and self._question.is_due(now):
             return self._question.ask(self._why)
@@ -230,7 +184,7 @@ class PrimaryMembership:
 
     def arbiter_answered(self, won: bool, now: float) -> list[Action]:
         self._question.answered(won, now)
-        if self.state in _PASSING:
+        if self.state in PASSING:
             return []
         wish, self._wish = self._wish, None
         waits_for_it = self.state in (PrimaryState.ASKING, PrimaryState.CLOSED) and self._goes_solo
@@ -297,7 +251,7 @@ class PrimaryMembership:
         if self.is_deciding:
             self._wish = self._drain_by = None
             return []
-        if self.state not in _RESUMABLE:
+        if self.state not in RESUMABLE:
             raise OperatorError(
                 f"there is nothing to resume from: the state is {self.state.value}",
                 "`protect` asks for the checkpoint with which comparison begins",
@@ -330,7 +284,7 @@ class PrimaryMembership:
 
     def _go_alone(self, state: PrimaryState, now: float) -> list[Action]:
         """Because an operator wants it, if the arbiter allows it."""
-        if self.state in _PASSING or not self._question.exists:
+        if self.state in PASSING or not self._question.exists:
             return self._pass(state, _OPERATOR, now, chosen=True)
         self._wish = state
         return self._question.ask(_OPERATOR)
@@ -350,13 +304,13 @@ class PrimaryMembership:
         if before is not state:
             self.since = now
             self._entered[state] += 1
-        if state in _HELD and before not in _HELD:
+        if state in HELD and before not in HELD:
             self._deadline = now + self.policy.secondary_timeout
         entered: list[Action] = [Entered(state.value, reason)]
         if state is PrimaryState.PROTECTED:
             self.is_synchronised = True
             return entered + self._give_back(reason)
-        self.is_synchronised &= state in _STILL
+        self.is_synchronised &= state in STILL
         return entered
 
     def _give_back(self, reason: str) -> list[Action]:

@@ -4,7 +4,8 @@ import pytest
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.membership.actions import AskArbiter, Claim, Entered, GiveBack, Refused, RequestCheckpoint, Traffic
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 
 ALONE = PrimaryPolicy(secondary_timeout=5.0, solo=True, arbiter=False)
 CLOSING = PrimaryPolicy(secondary_timeout=5.0, solo=False, arbiter=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from colo_bridge.membership.actions import Traffic
-from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from tests.membership.trouble import trouble
 from tests.membership.world import PRIMARY_TIMEOUT, SECONDARY_TIMEOUT, Kind, World

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from colo_bridge.membership.actions import Traffic
-from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from tests.membership.world import Kind, World
 

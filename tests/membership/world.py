@@ -21,7 +21,8 @@ from random import Random
 
 from colo_bridge.errors import OperatorError
 from colo_bridge.membership.actions import AskArbiter, GiveBack, GoLive, RequestCheckpoint, Traffic
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 from colo_bridge.membership.secondary import SecondaryMembership, SecondaryPolicy, SecondaryState
 
 TICK = 0.1
