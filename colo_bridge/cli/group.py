@@ -50,7 +50,8 @@ _COMMANDS = (
         "protect",
         "begin to compare with a secondary that is connected",
         "Asks the daemon of the primary for the checkpoint with which comparison begins: with a secondary that has "
-        "come back, or with a new one.",
+        "come back, or with a new one; and waits until the replicas are compared, for checkpoint.timeout and "
+        "checkpoint.pause_timeout together at most.",
     ),
     _Command(
         "drain",
@@ -66,7 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
         parser = subparsers.add_parser(
             command.verb,
             help=command.summary,
-            description=f"{command.description} Exit status: 0 done, 1 not done.",
+            description=f"{command.description} Exit status: 0 done, 1 not done, 2 no daemon is there.",
         )
         add_guest(parser)
         for name, text in command.options:
@@ -82,7 +83,7 @@ def _add_parser_of_reload(subparsers: Subparsers) -> None:
         help="read the configuration of a running guest again",
         description="Asks the daemon to read its configuration file again, like SIGHUP: passthrough rules, "
         "control.uids and the certificates of the link. If any other key has changed, nothing is taken over. "
-        "Exit status: 0 done, 1 refused.",
+        "Exit status: 0 done, 1 refused, 2 no daemon is there.",
     )
     add_guest(parser)
     _add_timeout(parser)
@@ -103,12 +104,13 @@ def _decide(options: argparse.Namespace) -> int:
     arguments = {flag: getattr(options, flag) for flag in options.flags}
     answer = client.ask(control_socket(options), options.verb, options.timeout, arguments)
     print(_line(answer))
-    return 0
+    return 0 if answer.get("done") is True else 1
 
 
 def _line(answer: Mapping[str, object]) -> str:
-    """The state that came of it, and why, where the daemon says so."""
-    return ": ".join(str(answer[key]) for key in ("state", "reason") if answer.get(key))
+    """The state that came of it, and why, where the daemon says so; and why nothing came of it."""
+    line = ": ".join(str(answer[key]) for key in ("state", "reason") if answer.get(key))
+    return f"{line}; not done: {problem}" if (problem := answer.get("problem")) else line
 
 
 def _reload(options: argparse.Namespace) -> int:

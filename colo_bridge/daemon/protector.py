@@ -73,6 +73,7 @@ class Protector:
             # Who only observes holds nothing up.
             solo=section.on_secondary_lost == "solo" or config.compare.mode == "observe",
             arbiter=self._arbiter.exists,
+            patience=config.checkpoint.timeout + config.checkpoint.pause_timeout,
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
         self._traffic = self.membership.traffic
@@ -219,9 +220,11 @@ class Protector:
     async def _said(self, decide: Callable[[float], list[Action]]) -> dict[str, object]:
         """An operator's verb, and what became of it."""
         self._perform(decide(time.monotonic()))
-        while self.membership.is_deciding:
+        wish = self.membership.wish
+        while wish is not None and wish.is_open:
             await asyncio.sleep(0.02)
-        return {"state": self.state, "reason": self.membership.reason}
+        done, problem = (wish.is_done, wish.problem) if wish is not None else (True, "")
+        return {"state": self.state, "reason": self.membership.reason, "done": done, "problem": problem}
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:

@@ -33,6 +33,7 @@ from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
 from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryMembership, SecondaryPolicy, SecondaryState
 from colo_bridge.rewrite.rewriter import Rewriter
 
@@ -97,6 +98,11 @@ class Secondary(Life[SecondaryNic]):
     @property
     def _is_live(self) -> bool:
         return self._membership.state is SecondaryState.LIVE
+
+    @property
+    def _is_service(self) -> bool:
+        """Not where a secondary of its own has taken over from it."""
+        return self._is_live and self._protector.membership.traffic is not Traffic.BLOCK
 
     # Life.
 
@@ -198,7 +204,7 @@ class Secondary(Life[SecondaryNic]):
             await self._has_tried.wait()
         if self._obstacle:
             raise KernelError(f"the guest is live, but not on the network yet: {self._obstacle}", "mend that")
-        return {"state": self.state, "reason": self._membership.reason}
+        return {"state": self._group_state, "reason": self._reason, "done": self._is_service}
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -302,7 +308,19 @@ class Secondary(Life[SecondaryNic]):
 
     @property
     def state(self) -> str:
-        return self._guarded or (self._protector.state if self._is_live else self._membership.state.value)
+        return self._guarded or self._group_state
+
+    @property
+    def _group_state(self) -> str:
+        """For as long as all is in force."""
+        return self._protector.state if self._is_live else self._membership.state.value
+
+    @property
+    def _reason(self) -> str:
+        """Why it is in that state; of a guest that has just gone live, why it has."""
+        protector = self._protector.membership
+        has_moved_on = self._is_live and protector.state is not PrimaryState.LIVE
+        return protector.reason if has_moved_on else self._membership.reason
 
     def _summary(self) -> str:
         return self._protector.comparison.summary(self.state) if self._is_live else self.state

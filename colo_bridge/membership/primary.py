@@ -50,8 +50,9 @@ from colo_bridge.membership.primary_state import (
     PrimaryState,
 )
 from colo_bridge.membership.question import Question
+from colo_bridge.membership.wish import Stage, Wish, Wishes
 
-_OPERATOR = "an operator said so"
+_OPERATOR, _RESUMED = "an operator said so", "an operator resumed"
 
 
 class PrimaryMembership:
@@ -77,9 +78,8 @@ class PrimaryMembership:
         self.is_synchronised = False
         """Whether the secondary has all that has left; it must be told whenever that changes."""
         self._is_chosen = live
-        self._wish: PrimaryState | None = None
+        self._wishes = Wishes[PrimaryState]()
         self._why = ""
-        self._drain_by: float | None = None
 
     @property
     def traffic(self) -> Traffic:
@@ -94,9 +94,9 @@ class PrimaryMembership:
         return self._peer_was_live
 
     @property
-    def is_deciding(self) -> bool:
-        """Whether what an operator asked for is still to come: the checkpoint of a drain, the arbiter's answer."""
-        return self._wish is not None or self._drain_by is not None
+    def wish(self) -> Wish[PrimaryState] | None:
+        """What an operator asked for last, and what has come of it."""
+        return self._wishes.last
 
     @property
     def counters(self) -> PrimaryCounters:
@@ -137,7 +137,9 @@ class PrimaryMembership:
         actions: list[Action] = []
         if self.state in (PrimaryState.UNSYNCHRONISED, PrimaryState.PROTECTED):
             actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
-        return actions + (self._drained(now) if self._drain_by is not None else [])
+        if wish := self._wishes.waiting_for(Stage.COMPARISON):
+            wish.fail(f"the secondary is lost: {why}")
+        return actions + self._end_of_drain(now)
 
     def suspended(self, why: str, now: float) -> list[Action]:
         """The secondary is there, but what it sends cannot be compared until the next checkpoint."""
@@ -148,7 +150,7 @@ class PrimaryMembership:
     def peer_is_live(self, reason: str, now: float) -> list[Action]:
         """The other side says that it is the service."""
         self._peer_was_live = True
-        self._wish = self._drain_by = None
+        self._wishes.drop("the other side has gone live")
         if self.state is PrimaryState.YIELDED:
             return []
         return self._enter(PrimaryState.YIELDED, f"the other side has gone live: {reason}", now)
@@ -158,7 +160,7 @@ class PrimaryMembership:
     def guest_lost(self, why: str, now: float) -> list[Action]:
         """There is nothing that could go on alone; the secondary must be told, so that it does."""
         self._guest_is_there = False
-        self._wish = self._drain_by = None
+        self._wishes.drop("the primary's guest is gone")
         if self.state is PrimaryState.YIELDED or (self.state in PASSING and self._is_chosen):
             return []
         return self._enter(PrimaryState.CLOSED, f"the primary's guest is gone: {why}", now)
@@ -174,8 +176,8 @@ class PrimaryMembership:
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        if self._drain_by is not None and now >= self._drain_by:
-            return self._drained(now)
+        if actions := self._waited_too_long(now):
+            return actions
         if self.state in HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
             return self._held_too_long(now)
         if self.state is PrimaryState.CLOSED and self._goes_solo and self._question.is_due(now):
@@ -186,13 +188,14 @@ class PrimaryMembership:
         self._question.answered(won, now)
         if self.state in PASSING:
             return []
-        wish, self._wish = self._wish, None
+        wish = self._wishes.waiting_for(Stage.LEAVE)
         waits_for_it = self.state in (PrimaryState.ASKING, PrimaryState.CLOSED) and self._goes_solo
         if wish is None and not waits_for_it:
             return self._give_back("nobody wants to go on alone any more")
         if won:
-            reason = _OPERATOR if wish else self._why
-            return self._pass(wish or PrimaryState.SOLO, f"{reason}; the arbiter allows it", now, wish is not None)
+            return self._pass(wish, f"{_OPERATOR if wish else self._why}; the arbiter allows it", now)
+        if wish is not None:
+            wish.fail("the arbiter does not allow it")
         refused: list[Action] = [Refused(Claim.SOLO)]
         if self.state is PrimaryState.ASKING:
             refused += self._enter(PrimaryState.CLOSED, f"{self._why}; the arbiter does not allow to go on alone", now)
@@ -213,7 +216,7 @@ class PrimaryMembership:
         if not self._goes_solo:
             return self._enter(PrimaryState.CLOSED, reason, now)
         if not self._question.exists:
-            return self._pass(PrimaryState.SOLO, reason, now, chosen=False)
+            return self._pass(None, reason, now)
         return [*self._enter(PrimaryState.ASKING, reason, now), *self._question.ask(reason)]
 
     # The operator.
@@ -223,50 +226,56 @@ class PrimaryMembership:
         self._refuse_if_yielded()
         if self.state is PrimaryState.DRAINED:
             raise OperatorError("everything passes already: it is drained", "`resume` ends that")
-        self._drain_by = None
-        if fenced:
-            self._peer_was_live = False
-            before = self._pass(PrimaryState.SOLO, "an operator says that the other side is off", now, chosen=True)
-            # For the record: the other side must not win it later.
-            return [*before, *self._question.ask(self.reason)]
-        self._refuse_if_peer_was_live()
-        return self._go_alone(PrimaryState.SOLO, now)
+        if not fenced:
+            self._refuse_if_peer_was_live()
+            return self._go_alone(self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now), now)
+        self._peer_was_live = False
+        wish = self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now)
+        before = self._pass(wish, "an operator says that the other side is off", now)
+        # For the record: the other side must not win it later.
+        return [*before, *self._question.ask(self.reason)]
 
     def drain(self, now: float) -> list[Action]:
         """Everything passes before the daemon is stopped, and if there is a secondary, after one more checkpoint."""
         self._refuse_if_yielded()
         self._refuse_if_peer_was_live()
+        wish = self._wishes.begin(PrimaryState.DRAINED, Stage.LEAVE, now)
         if self.state is PrimaryState.DRAINED:
+            wish.reach()
             return []
-        if not self._is_there or self.state in (PrimaryState.SOLO, PrimaryState.LIVE):
-            return self._go_alone(PrimaryState.DRAINED, now)
-        self._drain_by = now + self.policy.secondary_timeout
+        if not self._is_there or self.state in PASSING:
+            return self._go_alone(wish, now)
+        wish.stage, wish.by = Stage.CHECKPOINT, now + self.policy.secondary_timeout
         return [RequestCheckpoint("drain")]
 
     def checkpoint_done(self, now: float) -> list[Action]:
-        return self._drained(now) if self._drain_by is not None else []
+        return self._end_of_drain(now)
 
     def resume(self, now: float) -> list[Action]:
         """Back to comparing, and to what is configured if that cannot be."""
-        if self.is_deciding:
-            self._wish = self._drain_by = None
+        if self._wishes.waiting_for(Stage.CHECKPOINT, Stage.LEAVE):
+            self._wishes.clear(_RESUMED)
             return []
         if self.state not in RESUMABLE:
             raise OperatorError(
                 f"there is nothing to resume from: the state is {self.state.value}",
                 "`protect` asks for the checkpoint with which comparison begins",
             )
+        self._wishes.clear(_RESUMED)
         requests: list[Action] = [RequestCheckpoint("resume")] if self._is_there else []
-        return self._begin("an operator resumed", now) + requests
+        return self._begin(_RESUMED, now) + requests
 
-    def protect(self, _now: float) -> list[Action]:
+    def protect(self, now: float) -> list[Action]:
         """Begin to compare, with the secondary that is there."""
         self._refuse_if_yielded()
         if not self._is_there:
             raise OperatorError(f"no secondary is there ({self.reason})", "start the other host's daemon and guest")
         self._is_chosen = False
-        self._wish = self._drain_by = None
-        return [] if self.state is PrimaryState.PROTECTED else [RequestCheckpoint("protect")]
+        wish = self._wishes.begin(PrimaryState.PROTECTED, Stage.COMPARISON, now + self.policy.patience)
+        if self.state is PrimaryState.PROTECTED:
+            wish.reach()
+            return []
+        return [RequestCheckpoint("protect")]
 
     def _refuse_if_yielded(self) -> None:
         if self.state is PrimaryState.YIELDED:
@@ -278,26 +287,36 @@ class PrimaryMembership:
                 "the other side was live when last heard", "make sure that it is off, then `solo --fenced`"
             )
 
-    def _drained(self, now: float) -> list[Action]:
-        self._drain_by = None
-        return self._go_alone(PrimaryState.DRAINED, now)
+    def _end_of_drain(self, now: float) -> list[Action]:
+        wish = self._wishes.waiting_for(Stage.CHECKPOINT)
+        return self._go_alone(wish, now) if wish is not None else []
 
-    def _go_alone(self, state: PrimaryState, now: float) -> list[Action]:
+    def _go_alone(self, wish: Wish[PrimaryState], now: float) -> list[Action]:
         """Because an operator wants it, if the arbiter allows it."""
         if self.state in PASSING or not self._question.exists:
-            return self._pass(state, _OPERATOR, now, chosen=True)
-        self._wish = state
+            return self._pass(wish, _OPERATOR, now)
+        wish.stage = Stage.LEAVE
         return self._question.ask(_OPERATOR)
+
+    def _waited_too_long(self, now: float) -> list[Action]:
+        wish = self.wish
+        if wish is None or now < wish.by:
+            return []
+        if wish.stage is Stage.COMPARISON:
+            wish.fail(f"the replicas are not compared after {self.policy.patience:g} s")
+        return self._end_of_drain(now)
 
     # States.
 
     def _begin(self, reason: str, now: float) -> list[Action]:
         return self._enter(PrimaryState.UNSYNCHRONISED if self._is_there else PrimaryState.WAITING, reason, now)
 
-    def _pass(self, state: PrimaryState, reason: str, now: float, chosen: bool) -> list[Action]:
-        self._is_chosen = chosen
-        self._wish = None
-        return self._enter(state, reason, now)
+    def _pass(self, wish: Wish[PrimaryState] | None, reason: str, now: float) -> list[Action]:
+        """Everything, as an operator wishes or by itself."""
+        self._is_chosen = wish is not None
+        if wish is not None:
+            wish.reach()
+        return self._enter(wish.goal if wish is not None else PrimaryState.SOLO, reason, now)
 
     def _enter(self, state: PrimaryState, reason: str, now: float) -> list[Action]:
         before, self.state, self.reason = self.state, state, reason
@@ -309,6 +328,8 @@ class PrimaryMembership:
         entered: list[Action] = [Entered(state.value, reason)]
         if state is PrimaryState.PROTECTED:
             self.is_synchronised = True
+            if wish := self._wishes.waiting_for(Stage.COMPARISON):
+                wish.reach()
             return entered + self._give_back(reason)
         self.is_synchronised &= state in STILL
         return entered

@@ -170,8 +170,11 @@ def test_a_survivor_yields_to_its_secondary_also_after_a_restart(tmp_path: Path)
     async def scenario() -> None:
         async with failed_over(tmp_path) as hosts:
             await hosts.protect()
-            await hosts.c.ask("failover", fenced=True)
+            assert (await hosts.c.ask("failover", fenced=True))["done"]
             await hosts.enter("yielded", "live")
+            answer = await hosts.b.ask("failover")
+            assert (answer["done"], answer["state"]) == (False, "yielded")
+            assert answer["reason"].startswith("the other side has gone live")
             assert hosts.word(hosts.b) == OVERTAKEN
             sent = len(hosts.uplink.sent)
             hosts.tap.put(arp(), named("too late"))

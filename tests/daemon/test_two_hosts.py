@@ -220,9 +220,40 @@ def test_a_primary_that_an_operator_set_solo_compares_again(tmp_path: Path, verb
             (alone,) = hosts.queue.put(named("alone"))
             await hosts.released(alone)
             await hosts.b.enters("unsynchronised")
-            await hosts.a.ask(verb)
+            answer = await hosts.a.ask(verb)
+            assert answer["done"]
+            assert verb == "resume" or answer["state"] == "protected"
             await hosts.protected()
             await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+def test_protect_says_why_the_replicas_are_not_compared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        hurry = '[checkpoint]\nprovider = "qmp"\nqmp = "/nowhere/qmp"\ntimeout = 0.2\npause_timeout = 0.1'
+        async with two_hosts(tmp_path, sections=hurry) as hosts:
+            await hosts.a.start()
+            await hosts.b.start()
+            await hosts.a.enters("unsynchronised")
+            answer = await hosts.a.ask("protect")
+            assert (answer["done"], answer["state"]) == (False, "unsynchronised")
+            assert answer["problem"] == "the replicas are not compared after 0.3 s"
+
+    play(scenario)
+
+
+def test_an_order_is_done_whatever_is_not_in_force(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            (ports,) = hosts.b.ports
+            ports.mends = False
+            ports.faults.append(Fault("rule", "the rule is gone"))
+            await hosts.b.enters("unprotected")
+            answer = await hosts.fail_over()
+            assert (answer["done"], answer["state"], hosts.b.state) == (True, "live", "unprotected")
 
     play(scenario)
 
@@ -483,8 +514,27 @@ def test_a_failover_that_the_arbiter_refuses_is_answered(tmp_path: Path) -> None
             hosts.cable.cut()
             await hosts.b.enters("alone")
             answer = await hosts.b.ask("failover")
-            assert (answer["state"], hosts.b.counter("arbiter_refused")) == ("alone", 1)
+            assert (answer["done"], answer["state"], hosts.b.counter("arbiter_refused")) == (False, "alone", 1)
+            assert answer["reason"].endswith("the arbiter does not allow to go live")
             assert hosts.uplink is None
+            for verb in ("solo", "drain"):
+                answer = await hosts.a.ask(verb)
+                assert answer["problem"] == "the arbiter does not allow it"
+                assert (answer["done"], answer["state"]) == (False, "lost")
+
+    play(scenario)
+
+
+def test_of_two_sides_that_are_told_to_go_on_alone_one_does(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first_comes = f'[arbiter]\ncommand = ["/bin/mkdir", "{tmp_path}/won"]'
+        async with joined(tmp_path, sections=first_comes) as hosts:
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            answers = await asyncio.gather(hosts.a.ask("solo"), hosts.b.ask("failover"))
+            assert sorted(answer["done"] for answer in answers) == [False, True]
+            assert [answer["done"] for answer in answers] == [hosts.a.state == "solo", hosts.b.state == "live"]
 
     play(scenario)
 

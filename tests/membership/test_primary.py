@@ -21,6 +21,7 @@ LOSE_ARBITER = ("arbiter_answered", False)
 GUEST_LOST = ("guest_lost", "killed")
 GUEST_FOUND = ("guest_found",)
 LIVE = ("peer_is_live", "an operator")
+DONE = (True, "")
 
 WAYS = {
     PrimaryState.WAITING: [],
@@ -62,6 +63,14 @@ class Side:
     @property
     def state(self):
         return self.membership.state
+
+    @property
+    def outcome(self):
+        """Whether what an operator asked for last is done, and why not; None: that is not decided yet."""
+        wish = self.membership.wish
+        if wish is None:
+            return DONE
+        return None if wish.is_open else (wish.is_done, wish.problem)
 
     @property
     def told(self):
@@ -360,11 +369,12 @@ def test_solo_with_an_arbiter_is_asked_for(state):
     side = side_in(state).do(("solo",))
     assert side.told == [AskArbiter(Claim.SOLO, "an operator said so")]
     assert side.state is state
-    assert side.membership.is_deciding
-    assert side_in(state).do(("solo",), WIN).state is PrimaryState.SOLO
+    assert side.outcome is None
+    won = side_in(state).do(("solo",), WIN)
+    assert (won.state, won.outcome) == (PrimaryState.SOLO, DONE)
     assert side.do(LOSE_ARBITER).state is state
     assert side.told == [Refused(Claim.SOLO)]
-    assert not side.membership.is_deciding
+    assert side.outcome == (False, "the arbiter does not allow it")
 
 
 def test_a_forced_solo_is_told_to_the_arbiter():
@@ -448,8 +458,10 @@ def test_there_is_nothing_to_resume_from(state):
 
 
 def test_resume_takes_back_what_was_not_decided_yet():
-    side = side_in(PrimaryState.PROTECTED).do(("solo",), ("resume",))
-    assert not side.membership.is_deciding
+    side = side_in(PrimaryState.PROTECTED).do(("solo",))
+    solo = side.membership.wish
+    assert side.do(("resume",)).outcome == DONE
+    assert (solo.is_done, solo.problem) == (False, "an operator resumed")
     (given,) = side.do(WIN).told
     assert isinstance(given, GiveBack)
     assert side.state is PrimaryState.PROTECTED
@@ -469,7 +481,45 @@ def test_protect_asks_for_a_checkpoint(state):
 
 
 def test_what_is_protected_needs_no_protect():
-    assert side_in(PrimaryState.PROTECTED).do(("protect",)).actions == []
+    side = side_in(PrimaryState.PROTECTED).do(("protect",))
+    assert (side.actions, side.outcome) == ([], DONE)
+
+
+# What comes of an order.
+
+
+@pytest.mark.parametrize(
+    ("ways", "outcome"),
+    [
+        ([COMPARE], DONE),
+        ([("wait", 39.9)], None),
+        ([("wait", 39.9), COMPARE], DONE),
+        ([("wait", 40.0)], (False, "the replicas are not compared after 40 s")),
+        ([LOSE], (False, "the secondary is lost: silence")),
+        ([GUEST_LOST], (False, "the primary's guest is gone")),
+        ([LIVE], (False, "the other side has gone live")),
+        ([("solo",)], None),
+    ],
+)
+def test_protect_is_done_once_the_replicas_are_compared(ways, outcome):
+    side = side_in(PrimaryState.UNSYNCHRONISED).do(("protect",))
+    protect = side.membership.wish
+    side.do(*ways)
+    assert side.outcome == outcome
+    assert protect.is_done is (outcome == DONE)
+
+
+def test_who_has_asked_hears_what_became_of_it_whatever_comes_after():
+    side = side_in(PrimaryState.PROTECTED).do(("solo",))
+    solo = side.membership.wish
+    side.do(("protect",))
+    assert (solo.is_done, solo.problem) == (False, "another order has taken its place")
+    assert side.outcome == DONE
+
+
+def test_what_was_won_too_late_for_an_order_is_given_back():
+    (given,) = side_in(PrimaryState.PROTECTED).do(("solo",), ("protect",), WIN).told
+    assert isinstance(given, GiveBack)
 
 
 # Drain.
@@ -480,7 +530,7 @@ def test_a_drain_waits_for_a_checkpoint(last):
     side = Side(ALONE, JOIN, COMPARE, ("drain",))
     assert side.told == [RequestCheckpoint("drain")]
     assert side.do(("wait", 4.9)).state is PrimaryState.PROTECTED
-    assert side.membership.is_deciding
+    assert side.outcome is None
     assert side.do(last).state is PrimaryState.DRAINED
     assert side.membership.traffic is Traffic.PASS
     assert side.do(("wait", 60.0), LOSE, JOIN, ("wait", 60.0)).state is PrimaryState.DRAINED
