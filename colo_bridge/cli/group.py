@@ -57,7 +57,8 @@ _COMMANDS = (
         "drain",
         "go on without the secondary after a last checkpoint",
         "For a primary that is about to be stopped: asks its daemon for a last checkpoint, and then to let everything "
-        "leave uncompared.",
+        "leave uncompared. A checkpoint that is not done within link.secondary_timeout is not waited for any longer: "
+        "then what was held leaves uncompared as well, and the exit status is 1 though the guest is drained.",
     ),
 )
 

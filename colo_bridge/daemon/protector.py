@@ -68,11 +68,13 @@ class Protector:
         self._changed = changed
         self._is_guarded = guarded
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
+        self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
             # Who only observes holds nothing up.
             solo=section.on_secondary_lost == "solo" or config.compare.mode == "observe",
             arbiter=self._arbiter.exists,
+            checkpoints=self.comparison.checkpoints.exist,
             patience=config.checkpoint.timeout + config.checkpoint.pause_timeout,
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
@@ -81,7 +83,6 @@ class Protector:
         self._guest_is_gone = False
         self._moment = 0
         self._readers = PrimaryReaders(())
-        self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         self._far = FarSecondary(
             Greeting(Role.PRIMARY, config, section), self.comparison.checkpoints.copies_state, self
         )

@@ -18,7 +18,7 @@
     any                    peer_is_live                YIELDED                  -
     any but YIELDED        solo                        SOLO (3)                 -
     any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
-                                                       checkpoint is done
+                                                       checkpoint is done (4)
     SOLO, DRAINED,         resume                      UNSYNCHRONISED,          RequestCheckpoint
     CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
@@ -28,6 +28,7 @@
 (2) SOLO only where the policy says so, and not where the other side has been live since the replicas were last
     protected: then an operator has to say that it is off, by `solo` with `fenced`.
 (3) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
+(4) Or is not done within `secondary_timeout`, or cannot be any more; at once where none can be from the beginning.
 
 1. Packets are held for `secondary_timeout` at most, counted from when they began to be held.  Only PROTECTED, or a
    state in which all passes or nothing does, ends that: a link that comes and goes does not.
@@ -139,7 +140,7 @@ class PrimaryMembership:
             actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
         if wish := self._wishes.waiting_for(Stage.COMPARISON):
             wish.fail(f"the secondary is lost: {why}")
-        return actions + self._end_of_drain(now)
+        return actions + self._end_of_drain(now, f"no checkpoint, because the secondary is lost: {why}")
 
     def suspended(self, why: str, now: float) -> list[Action]:
         """The secondary is there, but what it sends cannot be compared until the next checkpoint."""
@@ -236,14 +237,17 @@ class PrimaryMembership:
         return [*before, *self._question.ask(self.reason)]
 
     def drain(self, now: float) -> list[Action]:
-        """Everything passes before the daemon is stopped, and if there is a secondary, after one more checkpoint."""
+        """Everything passes before the daemon is stopped: after one more checkpoint, if there can be one.
+
+        It is not waited for longer than packets are held for.
+        """
         self._refuse_if_yielded()
         self._refuse_if_peer_was_live()
         wish = self._wishes.begin(PrimaryState.DRAINED, Stage.LEAVE, now)
         if self.state is PrimaryState.DRAINED:
             wish.reach()
             return []
-        if not self._is_there or self.state in PASSING:
+        if not (self._is_there and self.policy.checkpoints) or self.state in PASSING:
             return self._go_alone(wish, now)
         wish.stage, wish.by = Stage.CHECKPOINT, now + self.policy.secondary_timeout
         return [RequestCheckpoint("drain")]
@@ -287,9 +291,13 @@ class PrimaryMembership:
                 "the other side was live when last heard", "make sure that it is off, then `solo --fenced`"
             )
 
-    def _end_of_drain(self, now: float) -> list[Action]:
+    def _end_of_drain(self, now: float, shortfall: str = "") -> list[Action]:
+        """Its checkpoint is done, or why there is none."""
         wish = self._wishes.waiting_for(Stage.CHECKPOINT)
-        return self._go_alone(wish, now) if wish is not None else []
+        if wish is None:
+            return []
+        wish.shortfall = shortfall
+        return self._go_alone(wish, now)
 
     def _go_alone(self, wish: Wish[PrimaryState], now: float) -> list[Action]:
         """Because an operator wants it, if the arbiter allows it."""
@@ -304,7 +312,7 @@ class PrimaryMembership:
             return []
         if wish.stage is Stage.COMPARISON:
             wish.fail(f"the replicas are not compared after {self.policy.patience:g} s")
-        return self._end_of_drain(now)
+        return self._end_of_drain(now, f"no checkpoint within {self.policy.secondary_timeout:g} s")
 
     # States.
 
@@ -314,9 +322,11 @@ class PrimaryMembership:
     def _pass(self, wish: Wish[PrimaryState] | None, reason: str, now: float) -> list[Action]:
         """Everything, as an operator wishes or by itself."""
         self._is_chosen = wish is not None
-        if wish is not None:
-            wish.reach()
-        return self._enter(wish.goal if wish is not None else PrimaryState.SOLO, reason, now)
+        if wish is None:
+            return self._enter(PrimaryState.SOLO, reason, now)
+        wish.reach()
+        missed = f"; {wish.shortfall}, so that what was held leaves uncompared" if wish.shortfall else ""
+        return self._enter(wish.goal, reason + missed, now)
 
     def _enter(self, state: PrimaryState, reason: str, now: float) -> list[Action]:
         before, self.state, self.reason = self.state, state, reason

@@ -43,6 +43,8 @@ class PrimaryPolicy:
     """Somebody else decides between the two sides."""
     retry: float = 5.0
     """Seconds between an answer of the arbiter and the next question."""
+    checkpoints: bool = True
+    """Somebody makes them."""
     patience: float = 40.0
     """Seconds that an operator's `protect` waits for the comparison, at most."""
 

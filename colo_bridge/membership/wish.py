@@ -29,18 +29,25 @@ class Wish(Generic[State]):
         self.goal = goal
         self.stage = stage
         self.by = by
-        self.is_done = False
+        self.shortfall = ""
+        """What was to come before the goal, and did not."""
         self.problem = ""
         """Why it has come to nothing."""
+        self._is_reached = False
 
     @property
     def is_open(self) -> bool:
         return self.stage is not Stage.OVER
 
+    @property
+    def is_done(self) -> bool:
+        """As it was asked for."""
+        return self._is_reached and not self.shortfall
+
     def reach(self) -> None:
         """The goal is reached."""
         self.stage = Stage.OVER
-        self.is_done = True
+        self._is_reached = True
 
     def fail(self, why: str) -> None:
         self.stage = Stage.OVER

@@ -277,7 +277,7 @@ def test_without_a_provider_only_a_divergence_complains_that_there_is_none(
 ) -> None:
     async def scenario() -> None:
         async with joined(tmp_path) as hosts:
-            for order in (["solo", "resume"], ["solo", "protect"]):
+            for order in (["drain", "resume"], ["solo", "resume"], ["solo", "protect"]):
                 for verb in order:
                     await hosts.a.ask(verb)
                 await hosts.protected()
@@ -335,6 +335,21 @@ def test_drain_lets_all_pass_after_a_checkpoint(tmp_path: Path) -> None:
             await hosts.released(held, after)
             assert hosts.a.counter("checkpoints_done") == 1
             assert not hosts.a.daemon.stays_closed
+
+    play(scenario)
+
+
+def test_drain_says_that_there_was_no_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        failing = '[checkpoint]\nretry_interval = 0.05\ncommand = ["false"]'
+        async with joined(tmp_path, sections=failing) as hosts:
+            (held,) = await hosts.held(named("held"))
+            hosts.lose_patience()
+            answer = await hosts.a.ask("drain")
+            assert (answer["done"], answer["state"]) == (False, "drained")
+            assert "no checkpoint within 0.05 s, so that what was held leaves uncompared" in answer["reason"]
+            await hosts.released(held)
+            assert hosts.a.counter("released_uncompared_packets") == 1
 
     play(scenario)
 

@@ -1,5 +1,7 @@
 """The primary's membership: every row of its table, and what an operator may say when."""
 
+from dataclasses import replace
+
 import pytest
 
 from colo_bridge.errors import OperatorError
@@ -525,19 +527,34 @@ def test_what_was_won_too_late_for_an_order_is_given_back():
 # Drain.
 
 
-@pytest.mark.parametrize("last", [("checkpoint_done",), WAIT, LOSE])
-def test_a_drain_waits_for_a_checkpoint(last):
+@pytest.mark.parametrize(
+    ("last", "missed"),
+    [
+        (("checkpoint_done",), ""),
+        (WAIT, "; no checkpoint within 5 s, so that what was held leaves uncompared"),
+        (LOSE, "; no checkpoint, because the secondary is lost: silence, so that what was held leaves uncompared"),
+    ],
+)
+def test_a_drain_waits_for_a_checkpoint(last, missed):
     side = Side(ALONE, JOIN, COMPARE, ("drain",))
     assert side.told == [RequestCheckpoint("drain")]
     assert side.do(("wait", 4.9)).state is PrimaryState.PROTECTED
     assert side.outcome is None
     assert side.do(last).state is PrimaryState.DRAINED
+    assert side.membership.reason == f"an operator said so{missed}"
+    assert side.outcome == (not missed, "")
     assert side.membership.traffic is Traffic.PASS
     assert side.do(("wait", 60.0), LOSE, JOIN, ("wait", 60.0)).state is PrimaryState.DRAINED
 
 
 def test_without_a_secondary_a_drain_waits_for_nothing():
-    assert Side(CLOSING, ("drain",)).state is PrimaryState.DRAINED
+    side = Side(CLOSING, ("drain",))
+    assert (side.state, side.outcome) == (PrimaryState.DRAINED, DONE)
+
+
+def test_where_nobody_makes_checkpoints_a_drain_waits_for_none():
+    side = Side(replace(ALONE, checkpoints=False), JOIN, COMPARE, ("drain",))
+    assert (side.state, side.outcome, side.told) == (PrimaryState.DRAINED, DONE, [])
 
 
 @pytest.mark.parametrize(("answer", "state"), [(WIN, PrimaryState.DRAINED), (LOSE_ARBITER, PrimaryState.PROTECTED)])
