@@ -30,14 +30,14 @@ _COMMANDS = (
         "make the secondary the service",
         "Asks the daemon of the secondary to take over, because the primary is lost. The arbiter decides, where one is "
         "configured; without one, say --fenced. If the primary may have gone on alone meanwhile, --accept-loss is "
-        "needed as well.",
+        "needed as well; so it is for --fenced where an arbiter is configured, which alone would know.",
         (_FENCED, _ACCEPT_LOSS),
     ),
     _Command(
         "solo",
         "go on without the secondary",
         "Asks the daemon of the primary to let everything leave uncompared, at once. The arbiter decides, where one is "
-        "configured.",
+        "configured; without one the secondary must be connected and hear of it, or say --fenced.",
         (_FENCED,),
     ),
     _Command(
@@ -57,8 +57,9 @@ _COMMANDS = (
         "drain",
         "go on without the secondary after a last checkpoint",
         "For a primary that is about to be stopped: asks its daemon for a last checkpoint, and then to let everything "
-        "leave uncompared. A checkpoint that is not done within link.secondary_timeout is not waited for any longer: "
-        "then what was held leaves uncompared as well, and the exit status is 1 though the guest is drained.",
+        "leave uncompared, if the arbiter agrees or the secondary hears of it, as with solo. A checkpoint that is not "
+        "done within link.secondary_timeout is not waited for any longer: then what was held leaves uncompared as "
+        "well, and the exit status is 1 though the guest is drained.",
     ),
 )
 

@@ -30,6 +30,7 @@ from colo_bridge.errors import OperatorError
 from colo_bridge.link.protocol.messages import Role, Statistics
 from colo_bridge.membership.actions import (
     Action,
+    Announce,
     AskArbiter,
     Entered,
     GiveBack,
@@ -168,7 +169,7 @@ class Protector:
             self._moment = self._far.statistics.get("moment", 0)
         says = {
             "synchronised": int(synchronised),
-            "solo": int(membership.traffic is Traffic.PASS),
+            "solo": membership.alone,
             "moment": self._moment,
             "guest": int(not self._guest_is_gone),
         }
@@ -183,6 +184,9 @@ class Protector:
     def secondary_lost(self, why: str) -> None:
         self._perform(self.membership.secondary_lost(why, time.monotonic()))
 
+    def secondary_says(self, statistics: Mapping[str, int]) -> None:
+        self._perform(self.membership.secondary_knows(statistics.get("solo_heard", 0), time.monotonic()))
+
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self.membership.peer_is_live(reason, time.monotonic()))
         for path in self.comparison.paths:
@@ -191,7 +195,8 @@ class Protector:
     def suspended(self, why: str) -> None:
         if why in (LOST, OUT_OF_COLO):
             # What left before is what the secondary has: it may take over.
-            self.secondary_lost("the replicas are no longer in COLO")
+            why = "the replicas are no longer in COLO"
+            self._perform(self.membership.secondary_lost(why, time.monotonic(), link_is_up=True))
         else:
             self._perform(self.membership.suspended(why, time.monotonic()))
 
@@ -240,7 +245,7 @@ class Protector:
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self.comparison.checkpoints.request(reason, {})
-        if any(isinstance(action, Entered) for action in actions):
+        if any(isinstance(action, Entered | Announce) for action in actions):
             # Before anything leaves that the secondary does not know of.
             self._tell()
         self._changed(self.membership)

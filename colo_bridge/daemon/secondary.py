@@ -163,8 +163,8 @@ class Secondary(Life[SecondaryNic]):
             path.age(now)
 
     def _tell(self) -> None:
-        moment = {"moment": int(time.monotonic() * 1e3)}
-        self._link.send(Statistics(moment | self._counters()))
+        says = {"moment": int(time.monotonic() * 1e3), "solo_heard": self._membership.solo_heard}
+        self._link.send(Statistics(says | self._counters()))
 
     # The primary.
 
@@ -178,20 +178,26 @@ class Secondary(Life[SecondaryNic]):
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
     def primary_says(self, statistics: Mapping[str, int]) -> None:
-        now = time.monotonic()
-        if not statistics.get("guest", 1):
+        now, has_guest = time.monotonic(), bool(statistics.get("guest", 1))
+        if has_guest and self._is_without_guest and (peer := self._link.peer) is not None:
+            self.primary_joined(peer)
+        self._hear_whether_it_is_solo(statistics.get("solo", 0))
+        if not has_guest:
             self._perform(self._membership.primary_lost("its guest is gone", now))
             self._membership.primary_heard(statistics.get("moment", 0) / 1e3, guest_is_gone=True)
             self._is_without_guest = True
             return
-        if self._is_without_guest and (peer := self._link.peer) is not None:
-            self.primary_joined(peer)
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
-        self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
         synchronised = bool(statistics.get("synchronised"))
         # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
         if self._far.epoch.synchronised or not synchronised:
             self._perform(self._membership.synchronised(synchronised, now))
+
+    def _hear_whether_it_is_solo(self, number: int) -> None:
+        if number != self._membership.solo_heard:
+            self._membership.primary_is_solo(number)
+            # It may wait for that.
+            self._tell()
 
     # Going live.
 
@@ -360,7 +366,7 @@ class Secondary(Life[SecondaryNic]):
             **self._identity(),
             "reason": membership.reason,
             "since": now - membership.since,
-            "risks": membership.risks(now),
+            "risks": membership.risks(now, fenced=not self._arbiter.exists),
             "epoch": self._far.epoch.checkpoints,
             "link": {"up": self._link.up, "peer": peer.identity if peer is not None else ""},
             "replica": self._standby.phase if self._standby is not None else "",

@@ -1,7 +1,7 @@
 """The primary's side: is there a secondary, and what may leave if there is none?
 
     state                  event                       next                     told
-    ---------------------  --------------------------  -----------------------  -----------------
+    ---------------------  --------------------------  -----------------------  --------------------
     WAITING, LOST, CLOSED  secondary_joined            UNSYNCHRONISED           -
     any but YIELDED        comparing                   PROTECTED (1)            GiveBack
     UNSYNCHRONISED,        secondary_lost              LOST                     -
@@ -16,9 +16,9 @@
     any but YIELDED        guest_lost                  CLOSED (1)               -
     CLOSED, by that        guest_found                 UNSYNCHRONISED, WAITING  -
     any                    peer_is_live                YIELDED                  -
-    any but YIELDED        solo                        SOLO (3)                 -
-    any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
-                                                       checkpoint is done (4)
+    any but YIELDED        solo                        SOLO (3)                 AskArbiter, Announce
+    any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint,
+                                                       checkpoint is done (4)   and as for solo
     SOLO, DRAINED,         resume                      UNSYNCHRONISED,          RequestCheckpoint
     CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
@@ -27,20 +27,23 @@
     only by `protect`.
 (2) SOLO only where the policy says so, and not where the other side has been live since the replicas were last
     protected: then an operator has to say that it is off, by `solo` with `fenced`.
-(3) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
+(3) With an arbiter: once that is won.  Without one: once the secondary knows, which has to be connected.  Until then,
+    and if that does not come, the state stays.  At once: `solo` with `fenced`, and where all passes already.
 (4) Or is not done within `secondary_timeout`, or cannot be any more; at once where none can be from the beginning.
 
 1. Packets are held for `secondary_timeout` at most, counted from when they began to be held.  Only PROTECTED, or a
    state in which all passes or nothing does, ends that: a link that comes and goes does not.
 2. With an arbiter, nothing passes uncompared before it was won, unless an operator says that the other side is off.
    What was won is kept until the replicas are compared again: before, the secondary lacks what has left.
+   Without an arbiter nothing passes of which the secondary does not know, unless after `secondary_timeout`, with which
+   it reckons, or an operator says that it is off.
 3. Once the other side has gone live, nothing leaves until an operator says `resume`.
 """
 
 from __future__ import annotations
 
 from colo_bridge.errors import OperatorError
-from colo_bridge.membership.actions import Action, Claim, Entered, Refused, RequestCheckpoint, Traffic
+from colo_bridge.membership.actions import Action, Announce, Claim, Entered, Refused, RequestCheckpoint, Traffic
 from colo_bridge.membership.primary_state import (
     HELD,
     PASSING,
@@ -73,13 +76,14 @@ class PrimaryMembership:
         self._entered = dict.fromkeys(PrimaryState, 0)
         self._question = Question(Claim.SOLO, policy.arbiter, policy.retry)
         self._deadline = now + policy.secondary_timeout
-        self._is_there = False
+        self._is_there = self._is_connected = False
         self._guest_is_there = True
         self._peer_was_live = yielded
         self.is_synchronised = False
         """Whether the secondary has all that has left; it must be told whenever that changes."""
         self._is_chosen = live
         self._wishes = Wishes[PrimaryState]()
+        self._announced = 1
         self._why = ""
 
     @property
@@ -93,6 +97,12 @@ class PrimaryMembership:
     def yielded(self) -> bool:
         """To be remembered when the daemon ends: the other side may be live."""
         return self._peer_was_live
+
+    @property
+    def alone(self) -> int:
+        """What the secondary must be told: a number while everything passes or is about to, 0 while it does not."""
+        is_about_to = self._wishes.waiting_for(Stage.LEAVE) and not self._question.exists
+        return self._announced if is_about_to or self.state in PASSING else 0
 
     @property
     def wish(self) -> Wish[PrimaryState] | None:
@@ -114,7 +124,7 @@ class PrimaryMembership:
 
     def secondary_joined(self, now: float) -> list[Action]:
         """The link is up; what is there may be another secondary, which has nothing."""
-        self._is_there = True
+        self._is_there = self._is_connected = True
         self.is_synchronised = False
         waits = self.state in (PrimaryState.WAITING, PrimaryState.LOST, PrimaryState.CLOSED)
         if waits and self._guest_is_there:
@@ -132,15 +142,24 @@ class PrimaryMembership:
         self._guest_is_there = True
         return self._enter(PrimaryState.PROTECTED, "both replicas are compared", now)
 
-    def secondary_lost(self, why: str, now: float) -> list[Action]:
-        """The link is down, or the replicas are no longer in COLO, or the secondary's guest is gone."""
+    def secondary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
+        """The link is down; or it is up, and the replicas are no longer in COLO, or the secondary's guest is gone."""
         self._is_there = False
+        self._is_connected &= link_is_up
+        lost = f"the secondary is lost: {why}"
         actions: list[Action] = []
         if self.state in (PrimaryState.UNSYNCHRONISED, PrimaryState.PROTECTED):
-            actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
-        if wish := self._wishes.waiting_for(Stage.COMPARISON):
-            wish.fail(f"the secondary is lost: {why}")
-        return actions + self._end_of_drain(now, f"no checkpoint, because the secondary is lost: {why}")
+            actions += self._enter(PrimaryState.LOST, lost, now)
+        if self._wishes.waiting_for(Stage.COMPARISON) or not (self._is_connected or self._question.exists):
+            self._wishes.drop(lost)
+        return actions + self._end_of_drain(now, f"no checkpoint, because {lost}")
+
+    def secondary_knows(self, number: int, now: float) -> list[Action]:
+        """What the secondary has heard last of `alone`."""
+        wish = self._wishes.waiting_for(Stage.LEAVE)
+        if wish is None or self._question.exists or number != self._announced:
+            return []
+        return self._pass(wish, _OPERATOR, now)
 
     def suspended(self, why: str, now: float) -> list[Action]:
         """The secondary is there, but what it sends cannot be compared until the next checkpoint."""
@@ -229,6 +248,7 @@ class PrimaryMembership:
             raise OperatorError("everything passes already: it is drained", "`resume` ends that")
         if not fenced:
             self._refuse_if_peer_was_live()
+            self._refuse_if_nobody_knows()
             return self._go_alone(self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now), now)
         self._peer_was_live = False
         wish = self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now)
@@ -243,6 +263,7 @@ class PrimaryMembership:
         """
         self._refuse_if_yielded()
         self._refuse_if_peer_was_live()
+        self._refuse_if_nobody_knows()
         wish = self._wishes.begin(PrimaryState.DRAINED, Stage.LEAVE, now)
         if self.state is PrimaryState.DRAINED:
             wish.reach()
@@ -291,6 +312,13 @@ class PrimaryMembership:
                 "the other side was live when last heard", "make sure that it is off, then `solo --fenced`"
             )
 
+    def _refuse_if_nobody_knows(self) -> None:
+        if not (self._is_connected or self._question.exists or self.state in PASSING):
+            raise OperatorError(
+                "the secondary is not connected, and no arbiter is configured that could keep it from going live",
+                "make sure that it is off, then `solo --fenced`",
+            )
+
     def _end_of_drain(self, now: float, shortfall: str = "") -> list[Action]:
         """Its checkpoint is done, or why there is none."""
         wish = self._wishes.waiting_for(Stage.CHECKPOINT)
@@ -300,16 +328,21 @@ class PrimaryMembership:
         return self._go_alone(wish, now)
 
     def _go_alone(self, wish: Wish[PrimaryState], now: float) -> list[Action]:
-        """Because an operator wants it, if the arbiter allows it."""
-        if self.state in PASSING or not self._question.exists:
+        """Because an operator wants it: if the arbiter allows it, or without one once the secondary knows."""
+        if self.state in PASSING:
             return self._pass(wish, _OPERATOR, now)
-        wish.stage = Stage.LEAVE
-        return self._question.ask(_OPERATOR)
+        wish.stage, wish.by = Stage.LEAVE, now + self.policy.secondary_timeout
+        if self._question.exists:
+            return self._question.ask(_OPERATOR)
+        self._announced += 1
+        return [Announce()]
 
     def _waited_too_long(self, now: float) -> list[Action]:
         wish = self.wish
         if wish is None or now < wish.by:
             return []
+        if wish.stage is Stage.LEAVE and not self._question.exists:
+            wish.fail(f"the secondary has not answered for {self.policy.secondary_timeout:g} s")
         if wish.stage is Stage.COMPARISON:
             wish.fail(f"the replicas are not compared after {self.policy.patience:g} s")
         return self._end_of_drain(now, f"no checkpoint within {self.policy.secondary_timeout:g} s")

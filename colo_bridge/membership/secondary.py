@@ -21,8 +21,9 @@
 
 1. LIVE is final, and needs an arbiter that was won or an operator who says that the primary is off.
 2. Clients may have seen what this side does not know of, and an operator must accept that, if the replicas were not
-   synchronised, or the primary had said that it goes on alone, or it may have done so since: `secondary_timeout` after
-   it last heard this side.  Where the arbiter is asked, its answer tells the last of these.
+   synchronised, or the primary had said that it goes on alone, or it may have done so since.  Where there is an arbiter
+   its answer tells the last of these, and `fenced` does not wait for it; else it may have from `secondary_timeout` on
+   after it last heard this side.
 3. While the primary is connected only an operator's `fenced` counts.
 """
 
@@ -79,7 +80,9 @@ class SecondaryMembership:
         self.reason = "it had gone live before the daemon began" if live else "no primary has been heard yet"
         self._question = Question(Claim.FAILOVER, policy.arbiter, policy.retry)
         self._losses = self._failovers_refused = 0
-        self._is_connected = self._is_synchronised = self._primary_is_solo = False
+        self._is_connected = self._is_synchronised = False
+        self.solo_heard = 0
+        """By which number the primary has said that it goes on alone, or is about to; 0: it does not."""
         self._secondary_timeout = self._heard = 0.0
         self._lost_at: float | None = None
         self._loss = self._why = ""
@@ -93,10 +96,14 @@ class SecondaryMembership:
         risks = []
         if not self._is_synchronised:
             risks.append("the replicas were not synchronised")
-        if self._primary_is_solo:
+        if self.solo_heard:
             risks.append("the primary had said that it goes on alone")
+        if not fenced or not self._is_synchronised:
+            return risks
         unheard = now - self._heard
-        if fenced and self._is_synchronised and unheard >= self._secondary_timeout:
+        if self._question.exists:
+            risks.append("only the arbiter, which is not waited for, knows whether the primary has gone on alone")
+        elif unheard >= self._secondary_timeout:
             risks.append(
                 f"the primary may have gone on alone: it holds packets for {self._secondary_timeout:g} s,"
                 f" and heard this side {unheard:.1f} s ago"
@@ -110,7 +117,8 @@ class SecondaryMembership:
         self._secondary_timeout = secondary_timeout
         self._heard = now
         self._is_connected = True
-        self._is_synchronised = self._primary_is_solo = False
+        self._is_synchronised = False
+        self.solo_heard = 0
         if self.state is SecondaryState.LIVE:
             return []
         return self._enter(
@@ -142,10 +150,9 @@ class SecondaryMembership:
             return self._enter(SecondaryState.UNSYNCHRONISED, "the replicas are no longer synchronised", now)
         return []
 
-    def primary_is_solo(self, is_so: bool, _now: float) -> list[Action]:
-        """What the primary says of itself."""
-        self._primary_is_solo = is_so
-        return []
+    def primary_is_solo(self, number: int) -> None:
+        """What the primary says of itself; it waits to be told that this was heard."""
+        self.solo_heard = number
 
     def primary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
         """The link is down; or it is up, and the replicas are no longer in COLO."""

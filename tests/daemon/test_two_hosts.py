@@ -354,16 +354,55 @@ def test_drain_says_that_there_was_no_checkpoint(tmp_path: Path) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("policy", ["solo", "closed"])
+def test_while_the_link_is_down_nobody_goes_on_alone_of_whom_the_secondary_knows_nothing(
+    tmp_path: Path, policy: str
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link_a=f'on_secondary_lost = "{policy}"') as hosts:
+            (held,) = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            for verb in ("solo", "drain"):
+                with pytest.raises(PeerError, match=r"the secondary is not connected.*then `solo --fenced`"):
+                    await hosts.a.ask(verb)
+            assert (hosts.a.state, hosts.queue.accepted) == ("lost", [])
+            # So it is right.
+            assert hosts.b.status["risks"] == []
+            assert (await hosts.a.ask("solo", fenced=True))["done"]
+            await hosts.released(held)
+
+    play(scenario)
+
+
+def test_nothing_passes_before_the_secondary_has_said_that_it_knows(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.b.daemon._hear_whether_it_is_solo = lambda _: None
+            (held,) = await hosts.held(named("held"))
+            solo = asyncio.create_task(hosts.a.ask("solo"))
+            await hosts.until(lambda: hosts.a.daemon._protector.membership.alone)
+            await settle()
+            assert (solo.done(), hosts.queue.accepted) == (False, [])
+            hosts.cable.cut()
+            answer = await solo
+            assert (answer["done"], answer["state"]) == (False, "lost")
+            assert answer["problem"].startswith("the secondary is lost: the link is down")
+            assert held not in hosts.queue.accepted
+
+    play(scenario)
+
+
 def test_the_secondary_knows_at_once_that_all_passes(tmp_path: Path) -> None:
-    """Though the link is cut as soon as the first packet has left."""
+    """Though the link is cut as soon as anything could have left."""
 
     async def scenario() -> None:
         async with joined(tmp_path) as hosts:
-            await hosts.a.ask("solo")
-            await hosts.b.enters("unsynchronised")
+            assert (await hosts.a.ask("solo"))["done"]
             hosts.cable.cut()
             await hosts.b.enters("alone")
-            with pytest.raises(PeerError, match="accept-loss"):
+            with pytest.raises(PeerError, match=r"the primary had said that it goes on alone.*accept-loss"):
                 await hosts.b.ask("failover", fenced=True)
 
     play(scenario)

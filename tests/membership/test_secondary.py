@@ -20,6 +20,7 @@ ACCEPTED = ("failover", {"fenced": False, "accept_loss": True})
 FENCED_ACCEPTED = ("failover", {"fenced": True, "accept_loss": True})
 WIN = ("arbiter_answered", True)
 LOSE_ARBITER = ("arbiter_answered", False)
+SOLO = ("solo", 1)
 STANDBY = [JOIN, SYNCHRONISE]
 
 WAYS = {
@@ -47,6 +48,9 @@ class Side:
                 self.actions = self.membership.tick(self.now)
             elif name == "heard":
                 self.membership.primary_heard(self.now)
+            elif name == "solo":
+                self.actions = []
+                self.membership.primary_is_solo(*arguments)
             elif name == "failover":
                 self.actions = self.membership.failover(now=self.now, **arguments[0])
             elif name == "primary_lost":
@@ -106,9 +110,7 @@ def test_what_is_lost_is_lost_once():
     assert side.membership.counters.primary_losses == 1
 
 
-@pytest.mark.parametrize(
-    "step", [JOIN, SYNCHRONISE, ("primary_is_solo", True), LOSE, ("wait", 60.0), FAILOVER, LOSE_ARBITER]
-)
+@pytest.mark.parametrize("step", [JOIN, SYNCHRONISE, SOLO, LOSE, ("wait", 60.0), FAILOVER, LOSE_ARBITER])
 def test_live_is_final(step):
     side = side_in(SecondaryState.LIVE).do(step)
     assert (side.state, side.told) == (SecondaryState.LIVE, [])
@@ -184,7 +186,7 @@ def test_a_primary_that_never_came_is_not_lost():
     assert Side(AUTOMATIC, ("wait", 60.0)).state is SecondaryState.ALONE
 
 
-@pytest.mark.parametrize("ways", [[JOIN], [*STANDBY, ("primary_is_solo", True)], [*STANDBY, ("synchronised", False)]])
+@pytest.mark.parametrize("ways", [[JOIN], [*STANDBY, SOLO], [*STANDBY, ("synchronised", False)]])
 def test_nothing_is_lost_by_itself(ways):
     side = Side(AUTOMATIC, *ways, LOSE, ("wait", 60.0))
     assert side.state is SecondaryState.ALONE
@@ -224,7 +226,7 @@ def test_while_the_primary_is_connected_only_the_operators_word_counts(state):
 
 
 def test_a_fenced_failover_is_told_to_the_arbiter():
-    side = side_in(SecondaryState.ALONE).do(FENCED)
+    side = side_in(SecondaryState.ALONE).do(FENCED_ACCEPTED)
     assert [type(action) for action in side.told] == [GoLive, AskArbiter]
     assert side.do(LOSE_ARBITER).state is SecondaryState.LIVE
 
@@ -236,7 +238,7 @@ def test_a_fenced_failover_is_told_to_the_arbiter():
         ([JOIN, LOSE], "not synchronised"),
         ([*STANDBY, ("synchronised", False), LOSE], "not synchronised"),
         ([*STANDBY, LOSE, JOIN, LOSE], "not synchronised"),
-        ([*STANDBY, ("primary_is_solo", True), LOSE], "had said that it goes on alone"),
+        ([*STANDBY, SOLO, LOSE], "had said that it goes on alone"),
         ([*STANDBY, LOSE, ("wait", 5.0)], "may have gone on alone.*5 s.*5.0 s ago"),
         ([*STANDBY, ("wait", 5.0)], "may have gone on alone"),
         ([*STANDBY, LOSE, ("wait", 4.0), ("heard",), ("wait", 1.0)], "may have gone on alone"),
@@ -255,17 +257,19 @@ def test_a_loss_must_be_accepted(ways, risk):
     [
         [*STANDBY, LOSE, ("wait", 4.9)],
         [*STANDBY, ("wait", 4.0), ("heard",), LOSE, ("wait", 4.9)],
-        [*STANDBY, ("primary_is_solo", True), ("primary_is_solo", False), LOSE],
-        [JOIN, ("primary_is_solo", True), LOSE, *STANDBY, LOSE],
+        [*STANDBY, SOLO, ("solo", 0), LOSE],
+        [JOIN, SOLO, LOSE, *STANDBY, LOSE],
     ],
 )
 def test_nothing_can_be_lost(ways):
     assert Side(MANUAL, *ways, FENCED).state is SecondaryState.LIVE
 
 
-def test_the_arbiter_knows_whether_the_primary_has_gone_solo():
-    side = side_in(SecondaryState.ALONE).do(("wait", 60.0), FAILOVER)
-    assert side.state is SecondaryState.ASKING
+def test_only_the_arbiter_knows_whether_the_primary_has_gone_solo():
+    side = side_in(SecondaryState.ALONE)
+    with pytest.raises(OperatorError, match=r"only the arbiter, which is not waited for.*--accept-loss"):
+        side.do(FENCED)
+    assert side.do(("wait", 60.0), FAILOVER).state is SecondaryState.ASKING
 
 
 def test_what_happened_is_counted():

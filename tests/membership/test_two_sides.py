@@ -77,6 +77,43 @@ def test_what_was_won_once_can_be_won_by_the_other_side_later():
     assert world.secondary.membership.state is SecondaryState.LIVE
 
 
+@pytest.mark.parametrize("solo", [False, True])
+def test_without_an_arbiter_nothing_leaves_that_the_secondary_does_not_know_of(solo):
+    world = protected(Kind.NONE, solo=solo)
+    cut(world)
+    world.run(1.0)
+    # The cut is not noticed yet.
+    world.primary.say("solo", world.primary.clock)
+    world.run(2.0)
+    world.primary.say("drain", world.primary.clock)
+    assert world.primary.membership.state is PrimaryState.LOST
+    assert not world.primary.has_passed
+    world.primary.switch_off()
+    world.secondary.failover(fenced=True, accept_loss=False)
+    assert world.secondary.membership.state is SecondaryState.LIVE
+
+
+@pytest.mark.parametrize("accept_loss", [False, True])
+def test_what_the_arbiter_allowed_the_primary_the_secondary_reckons_with(accept_loss):
+    world = protected(Kind.TOKEN)
+    cut(world)
+    world.run(2.5)
+    world.primary.say("solo", world.primary.clock)
+    world.run(1.0)
+    assert world.primary.has_passed
+    world.primary.switch_off()
+    world.secondary.failover(fenced=True, accept_loss=accept_loss)
+    assert (world.secondary.membership.state is SecondaryState.LIVE) is accept_loss
+
+
+def test_an_operators_solo_is_at_once_while_the_secondary_hears_of_it():
+    world = protected(Kind.NONE)
+    world.primary.say("solo", world.primary.clock)
+    world.run(0.1)
+    assert world.primary.membership.state is PrimaryState.SOLO
+    assert world.secondary.membership.risks(world.secondary.clock)
+
+
 def test_without_an_arbiter_nobody_goes_live_by_itself():
     world = protected(Kind.NONE, automatic=True)
     world.primary.crash()

@@ -27,6 +27,7 @@ class Trouble:
             (1, self.world.primary.guest_dies),
             (2, self.world.primary.guest_starts),
             (0.15, self.switch_off),
+            (0.3, self.change_of_mind),
         ]
         world.after(self.random.expovariate(1.0), self.happen)
 
@@ -81,6 +82,17 @@ class Trouble:
     def failover(self, fenced):
         side, accept_loss = self.world.secondary, self.random.random() < 0.5
         side.when_awake(lambda: side.failover(fenced, accept_loss))
+
+    def change_of_mind(self):
+        """The primary is to go on alone, and a little later its host is off and the secondary is to."""
+        self.cut()
+        self.world.after(self.random.uniform(0, 3), self.primary_operator)
+        self.world.after(self.random.uniform(2, 6), self.switch_primary_off)
+
+    def switch_primary_off(self):
+        self.world.primary.switch_off()
+        self.start()
+        self.failover(fenced=True)
 
     def switch_off(self):
         """A host, and the other one goes on by an operator's word."""
