@@ -30,7 +30,8 @@ _COMMANDS = (
         "make the secondary the service",
         "Asks the daemon of the secondary to take over, because the primary is lost. The arbiter decides, where one is "
         "configured; without one, say --fenced. If the primary may have gone on alone meanwhile, --accept-loss is "
-        "needed as well; so it is for --fenced where an arbiter is configured, which alone would know.",
+        "needed as well; so it is for --fenced where an arbiter is configured, which alone would know. Without an "
+        "answer of its own QEMU it does not take over.",
         (_FENCED, _ACCEPT_LOSS),
     ),
     _Command(

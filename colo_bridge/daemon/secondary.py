@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from colo_bridge.checkpoint.providers.standby import Standby
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
 from colo_bridge.daemon.announcing import announce
@@ -23,6 +22,7 @@ from colo_bridge.daemon.far_primary import FarPrimary
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Life, Work, every
 from colo_bridge.daemon.live_path import LivePath
+from colo_bridge.daemon.own_hypervisor import OwnHypervisor
 from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.record import LIVE, OVERTAKEN, SURVIVOR, Record
 from colo_bridge.daemon.secondary_path import SecondaryPath
@@ -67,14 +67,16 @@ class Secondary(Life[SecondaryNic]):
         self._far = FarPrimary(Greeting(Role.SECONDARY, config, section), self._synchronises, self)
         self._far.link = self._link = link_of.dial(config, self._far)
         self._dials = not self._was_compared
-        self._standby = Standby(config.checkpoint, self._far.told) if self._synchronises else None
+        self._hypervisor = OwnHypervisor(config.checkpoint, self._far.told, self._hear_of_guest)
         self._arbiter = Arbiter(config, Role.SECONDARY, self._answered)
         policy = SecondaryPolicy(
             primary_timeout=section.primary_timeout,
             automatic=section.on_primary_lost == "arbiter",
             arbiter=self._arbiter.exists,
         )
-        self._membership = SecondaryMembership(policy, time.monotonic(), live=self._begins_live)
+        self._membership = SecondaryMembership(
+            policy, time.monotonic(), live=self._begins_live, guest_is_there=not self._hypervisor.is_followed
+        )
         self._is_without_guest = False
         """The primary, though it is connected."""
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
@@ -115,7 +117,7 @@ class Secondary(Life[SecondaryNic]):
         ]
         nics = [nic for _, nic in protections]
         self._readers = SecondaryReaders(list(zip(nics, self._paths, strict=True)), self._link.full)
-        self._far.serve(self._paths, self._readers, self._ask_hypervisor)
+        self._far.serve(self._paths, self._readers, self._hypervisor.fence)
 
     def _mended(self) -> None:
         self._protector.renew() if self._live_paths else self._readers.renew()
@@ -148,14 +150,16 @@ class Secondary(Life[SecondaryNic]):
         await self._arbiter.close()
         await self._protector.end()
 
-    def _ask_hypervisor(self, answered: Callable[[], None]) -> None:
-        if self._standby is not None:
-            self._standby.fence(answered)
-
     def _tick(self) -> None:
-        now = time.monotonic()
-        self._perform(self._membership.tick(now))
+        self._hypervisor.look()
+        self._perform(self._membership.tick(time.monotonic()))
         self._far.choose_ways()
+
+    def _hear_of_guest(self, is_there: bool) -> None:
+        """A hypervisor that answered and does so no more has taken its guest with it: there is nothing to go live."""
+        membership, now = self._membership, time.monotonic()
+        gone = "its QEMU does not answer any more"
+        self._perform(membership.guest_found(now) if is_there else membership.guest_lost(gone, now))
 
     def _age(self) -> None:
         now = time.monotonic()
@@ -234,23 +238,20 @@ class Secondary(Life[SecondaryNic]):
 
     async def _wait_and_live(self) -> None:
         """Follow the hypervisor as the secondary's; once the guest is live serve it, and follow it as a primary's."""
-        standby = self._standby if not self._was_compared else None
-        following: list[asyncio.Future[None]] = [
-            asyncio.ensure_future(work) for work in (standby.watch() if standby is not None else ())
-        ]
+        watching = [] if self._was_compared else self._hypervisor.watch()
+        following: list[asyncio.Future[None]] = [asyncio.ensure_future(work) for work in watching]
         try:
             await first_end(self._decided, following)
-            await asyncio.gather(self._take_over(), self._lead(standby, following))
+            await asyncio.gather(self._take_over(), self._lead(following))
         finally:
             for task in following:
                 task.cancel()
 
-    async def _lead(self, standby: Standby | None, following: Sequence[asyncio.Future[None]]) -> None:
-        if standby is not None:
-            await _end_colo(standby)
-        for task in following:
-            task.cancel()
+    async def _lead(self, following: Sequence[asyncio.Future[None]]) -> None:
         if following:
+            await self._hypervisor.end_colo()
+            for task in following:
+                task.cancel()
             # A hypervisor talks to one at a time.
             await asyncio.wait(following)
         await self._has_tried.wait()
@@ -369,14 +370,7 @@ class Secondary(Life[SecondaryNic]):
             "risks": membership.risks(now, fenced=not self._arbiter.exists),
             "epoch": self._far.epoch.checkpoints,
             "link": {"up": self._link.up, "peer": peer.identity if peer is not None else ""},
-            "replica": self._standby.phase if self._standby is not None else "",
+            "replica": self._hypervisor.phase,
             "counters": self._counters(),
             "kernel": self._guard.kernel,
         }
-
-
-async def _end_colo(standby: Standby) -> None:
-    try:
-        await standby.lost_heartbeat()
-    except ColoBridgeError as error:
-        log.error("the guest's QEMU could not be told that it is alone: %s", error)

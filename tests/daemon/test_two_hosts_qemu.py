@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from colo_bridge.checkpoint.providers import monitor
+from colo_bridge.errors import PeerError
 from tests.checkpoint.fake_qemu import FakeQemu
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import Hosts, named, play, two_hosts
+from tests.daemon.hosts import Hosts, named, play, settle, two_hosts
 
 pytestmark = pytest.mark.usefixtures("quickly", "at_once")
 quickly = rig.quickly
@@ -157,6 +158,50 @@ def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) ->
             assert pair.primary.alone == 0
             await pair.stop()
             await pair.hosts.until(lambda: pair.primary.alone)
+
+    play(scenario)
+
+
+def test_a_secondary_without_its_qemu_does_not_go_live(tmp_path: Path) -> None:
+    """Whoever wants it to; and not with another guest, unless that is accepted."""
+
+    async def scenario() -> None:
+        by_itself = 'on_primary_lost = "arbiter"\nprimary_timeout = 0.05'
+        arbiter = '[arbiter]\ncommand = ["true"]'
+        async with in_colo(tmp_path, sections=arbiter, link_b=by_itself) as pair:
+            b = pair.hosts.b
+            await pair.secondary.die()
+            await b.enters("unsynchronised")
+            pair.hosts.cable.cut()
+            await b.enters("alone")
+            for words in ({}, {"fenced": True, "accept_loss": True}):
+                with pytest.raises(PeerError, match=r"this side's QEMU does not answer.*see that it runs"):
+                    await b.ask("failover", **words)
+            pair.secondary.migration = ""
+            await pair.secondary.start()
+            await pair.hosts.until(lambda: b.status["replica"] == "running")
+            await b.until(lambda: "there again" in b.status["reason"])
+            await settle()
+            assert (b.state, b.counter("arbiter_asked")) == ("alone", 0)
+            with pytest.raises(PeerError, match="the replicas were not synchronised"):
+                await b.ask("failover")
+            assert (await b.ask("failover", accept_loss=True))["done"]
+
+    play(scenario)
+
+
+def test_a_daemon_that_has_not_reached_its_qemu_yet_does_not_go_live(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        qemu = FakeQemu(tmp_path / "b.qmp")
+        follows = f'[checkpoint]\nprovider = "qmp"\nqmp = "{qemu.path}"'
+        async with two_hosts(tmp_path, sections=follows) as hosts:
+            await hosts.b.start()
+            with pytest.raises(PeerError, match="this side's QEMU does not answer"):
+                await hosts.fail_over()
+            await qemu.start()
+            await hosts.b.until(lambda: hosts.b.status["replica"] != "offline")
+            assert (await hosts.fail_over())["done"]
+            await qemu.die()
 
     play(scenario)
 

@@ -20,6 +20,8 @@ ACCEPTED = ("failover", {"fenced": False, "accept_loss": True})
 FENCED_ACCEPTED = ("failover", {"fenced": True, "accept_loss": True})
 WIN = ("arbiter_answered", True)
 LOSE_ARBITER = ("arbiter_answered", False)
+GUEST_LOST = ("guest_lost", "killed")
+GUEST_FOUND = ("guest_found",)
 SOLO = ("solo", 1)
 STANDBY = [JOIN, SYNCHRONISE]
 
@@ -169,6 +171,66 @@ def test_an_answer_that_is_still_due_serves_the_next_failover():
 def test_who_follows_a_primary_gives_back_what_it_may_have_won():
     assert [type(action) for action in Side(ARBITRATED, *STANDBY).told] == [GiveBack]
     assert Side(MANUAL, *STANDBY).told == []
+
+
+# This side's own guest.
+
+
+@pytest.mark.parametrize("ways", [FENCED, FENCED_ACCEPTED, FAILOVER, ACCEPTED])
+@pytest.mark.parametrize("guest", [[], [GUEST_FOUND, GUEST_LOST]], ids=["never heard of", "gone"])
+def test_without_a_guest_nothing_goes_live_whoever_says_so(ways, guest):
+    side = Side(ARBITRATED, *guest, JOIN, LOSE, guest_is_there=False)
+    with pytest.raises(OperatorError, match=r"this side's QEMU does not answer: .*see that it runs"):
+        side.do(ways)
+    assert side.state is SecondaryState.ALONE
+    assert side.membership.counters.failovers_refused == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        (SecondaryState.UNSYNCHRONISED, SecondaryState.UNSYNCHRONISED),
+        (SecondaryState.STANDBY, SecondaryState.UNSYNCHRONISED),
+        (SecondaryState.ALONE, SecondaryState.ALONE),
+        (SecondaryState.ASKING, SecondaryState.ALONE),
+        (SecondaryState.LIVE, SecondaryState.LIVE),
+    ],
+)
+def test_a_guest_that_is_gone_is_no_standby(state, after):
+    side = side_in(state).do(GUEST_LOST)
+    assert (side.state, side.told) == (after, [])
+    assert state is SecondaryState.LIVE or side.membership.reason == "this side's guest is gone: killed"
+    assert side.do(GUEST_FOUND).state is after
+
+
+def test_without_a_guest_nobody_is_asked():
+    assert Side(AUTOMATIC, *STANDBY, GUEST_LOST, LOSE, ("wait", 60.0)).state is SecondaryState.ALONE
+    assert Side(AUTOMATIC, *STANDBY, LOSE, GUEST_LOST, ("wait", 60.0)).state is SecondaryState.ALONE
+
+
+def test_what_is_won_for_a_guest_that_is_gone_is_given_back():
+    (given,) = side_in(SecondaryState.ASKING).do(GUEST_LOST, WIN).told
+    assert isinstance(given, GiveBack)
+
+
+def test_a_guest_that_is_there_again_may_be_another_one():
+    side = Side(MANUAL, *STANDBY, GUEST_LOST, SYNCHRONISE)
+    assert side.state is SecondaryState.UNSYNCHRONISED
+    side.do(GUEST_FOUND)
+    assert side.membership.reason == "this side's guest is there again, and the replicas are not synchronised yet"
+    with pytest.raises(OperatorError, match="the replicas were not synchronised"):
+        side.do(LOSE, FENCED)
+    assert side.do(FENCED_ACCEPTED).state is SecondaryState.LIVE
+
+
+def test_once_synchronised_again_it_is_as_if_the_guest_had_never_been_gone():
+    assert Side(MANUAL, *STANDBY, GUEST_LOST, GUEST_FOUND, SYNCHRONISE, LOSE, FENCED).state is SecondaryState.LIVE
+
+
+def test_a_guest_that_is_heard_of_for_the_first_time_is_no_news():
+    side = Side(MANUAL, JOIN, GUEST_FOUND, guest_is_there=False)
+    assert (side.actions, side.state) == ([], SecondaryState.UNSYNCHRONISED)
+    assert side.do(GUEST_FOUND).actions == []
 
 
 # By itself.

@@ -196,6 +196,20 @@ def test_a_primary_whose_guest_is_gone_lets_the_secondary_take_over():
     assert states(world) == (PrimaryState.YIELDED, SecondaryState.LIVE)
 
 
+@pytest.mark.parametrize("kind", [Kind.TOKEN, Kind.FENCE])
+def test_a_secondary_whose_guest_is_gone_asks_nobody(kind):
+    """A fence would switch off the side that is well."""
+    world = protected(kind, automatic=True)
+    world.secondary.guest_dies()
+    cut(world)
+    world.run(60.0)
+    assert states(world) == (PrimaryState.SOLO, SecondaryState.ALONE)
+    assert (world.secondary.membership.counters.arbiter_asked, world.primary.is_alive) == (0, True)
+    world.secondary.guest_starts()
+    world.run(60.0)
+    assert world.secondary.membership.counters.arbiter_asked == 0
+
+
 def test_a_primary_whose_guest_is_gone_does_not_stop_an_operator():
     world = protected(Kind.TOKEN)
     world.primary.guest_dies()

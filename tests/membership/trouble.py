@@ -26,6 +26,8 @@ class Trouble:
             (3, self.secondary_operator),
             (1, self.world.primary.guest_dies),
             (2, self.world.primary.guest_starts),
+            (1, self.world.secondary.guest_dies),
+            (3, self.world.secondary.guest_starts),
             (0.15, self.switch_off),
             (0.3, self.change_of_mind),
         ]
@@ -114,7 +116,8 @@ def quiet(world: World, is_cut: bool) -> None:
         direction.cut() if is_cut else direction.heal()
     for side in world.sides:
         side.start()
-    world.primary.guest_starts()
+    for side in world.sides:
+        side.guest_starts()
     for _ in range(40):
         world.run(1.0)
         world.primary.when_awake(world.primary.checkpoint)

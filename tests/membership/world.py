@@ -6,7 +6,7 @@ What is modelled, and as bad as it may get:
   nothing for two seconds ends the session, the secondary begins a new one.
 - Daemons: killed and started again (what they record stays, but for a reboot), stopped for a while with all that comes
   waiting for them.  Their clocks differ.
-- Hypervisor: in COLO or not; checkpoints that fail at every step; the primary's guest dies, and another one is started.
+- Hypervisor: in COLO or not; checkpoints that fail at every step; either guest dies, and another one is started.
 - Arbiter: slow, sometimes refusing for no reason, sometimes doing what is asked while it is killed for taking too long.
   Either a test-and-set with a holder, or a fence that switches the other host off.
 - Operators: any verb at any time.  They say `fenced` only of a host that they have switched off for good.
@@ -273,7 +273,7 @@ class Side:
     def when_awake(self, action):
         if not self.is_alive:
             return
-        if self.world.now < self._asleep_until:
+        if self.world.now < self._asleep_until or self._inbox:
             self._inbox.append(action)
         else:
             action()
@@ -447,8 +447,17 @@ class Primary(Side):
 
 
 class Secondary(Side):
+    has_guest = True
+    hears_guest = True
+    """By what its hypervisor has said, as far as that was read."""
+    has_state = False
+    """Of the primary's guest, since it was started."""
+
     def begin(self):
-        self.membership = SecondaryMembership(self.policy, self.clock, live=self.recorded)
+        self.membership = SecondaryMembership(self.policy, self.clock, live=self.recorded, guest_is_there=False)
+        self.hears_guest = self.has_guest
+        if self.has_guest:
+            self.membership.guest_found(self.clock)
         self._dialled = None
         self._committed = self._accepts_loss = self._is_without_guest = False
         self._was = None
@@ -494,8 +503,8 @@ class Secondary(Side):
         match message:
             case FromPrimary():
                 self.told(message)
-            case Barrier(session, epoch) if not self.world.chance(0.1):
-                self._committed = True
+            case Barrier(session, epoch) if self.has_guest and not self.world.chance(0.1):
+                self._committed = self.has_state = True
                 if self.membership.state is not SecondaryState.LIVE:
                     self.send(Echo(session, epoch))
             case Goodbye():
@@ -527,8 +536,26 @@ class Secondary(Side):
     def perform(self, action):
         if isinstance(action, GoLive):
             self.world.seen["live"] += 1
+            assert self.hears_guest, "there is no guest"
+            assert self._accepts_loss or self.has_state, "the guest knows nothing, and nobody was asked"
             assert self._accepts_loss or not self.other.has_passed, "output is lost, and nobody was asked"
             self.end_session("it has gone live", live=True)
+
+    def guest_dies(self):
+        """With COLO, on both sides."""
+        self.has_guest = self.world.in_colo = False
+        self.when_awake(lambda: self._look_at_guest(False))
+        self.other.when_awake(self.other.colo_ended)
+
+    def guest_starts(self):
+        self.has_guest = True
+        self.when_awake(lambda: self._look_at_guest(True))
+
+    def _look_at_guest(self, is_there):
+        membership, self.hears_guest = self.membership, is_there
+        if not is_there:
+            self._committed = self.has_state = False
+        self.act(membership.guest_found(self.clock) if is_there else membership.guest_lost("killed", self.clock))
 
     def failover(self, fenced, accept_loss):
         """An operator's word."""

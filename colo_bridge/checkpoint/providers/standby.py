@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from colo_bridge.checkpoint.providers.monitor import Monitor
-from colo_bridge.checkpoint.replica import News, Replica
+from colo_bridge.checkpoint.replica import News, Phase, Replica
 from colo_bridge.config import CheckpointConfig
 
 
@@ -25,6 +25,10 @@ class Standby:
     @property
     def phase(self) -> str:
         return self._replica.phase.value
+
+    @property
+    def answers(self) -> bool:
+        return self._replica.phase is not Phase.OFFLINE
 
     def fence(self, reached: Callable[[], None]) -> None:
         """Call this when QEMU has answered a question and everything that it said before was told."""
