@@ -17,7 +17,7 @@ from colo_bridge.daemon import link_of
 from colo_bridge.daemon.announcing import announce
 from colo_bridge.daemon.arbiter import Arbiter
 from colo_bridge.daemon.control import Verb, refusing
-from colo_bridge.daemon.ending import first_end
+from colo_bridge.daemon.ending import Farewell, first_end
 from colo_bridge.daemon.far_primary import FarPrimary
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Life, Work, every
@@ -39,6 +39,10 @@ from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
 
+_STAYS_IN = Farewell(logging.INFO, "and nothing leaves it: the redirect of its port stays in force")
+_SERVICE_IS_DOWN = Farewell(
+    logging.CRITICAL, "and it is the service: clients do not reach it until the daemon runs again (its redirect stays)"
+)
 _TICK = 0.05
 _TELL = 0.5
 """Seconds between two messages with statistics."""
@@ -310,6 +314,10 @@ class Secondary(Life[SecondaryNic]):
             self._dials = False
             self._hanging_up = asyncio.create_task(self._link.close())
         self._record.keep(OVERTAKEN if membership.yielded else LIVE if passes else SURVIVOR)
+
+    @property
+    def farewell(self) -> Farewell:
+        return _SERVICE_IS_DOWN if self._is_service else _STAYS_IN
 
     # What is said about it.
 
