@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from colo_bridge.daemon.live_path import LivePath
 
@@ -11,8 +10,9 @@ _PAUSES = (0.0, 0.05, 0.15, 0.3, 0.5, 1.0, 2.0)
 """Seconds in front of each round."""
 
 
-async def announce(paths: Sequence[LivePath]) -> None:
+async def announce(path: LivePath) -> None:
+    """One NIC, as soon as it has its way to the network."""
+    await path.way.opened.wait()
     for pause in _PAUSES:
         await asyncio.sleep(pause)
-        for path in paths:
-            path.announce()
+        path.announce()

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,7 @@ class WayOut:
 
     def __init__(self, guest: Tap, rewriter: Rewriter) -> None:
         self.uplink: Tap | None = None
+        self.opened = asyncio.Event()
         self.sent_packets = self.malformed_packets = 0
         self.lost_packets = 0
         """Of what was kept, forgotten because newer ones took the room."""
@@ -45,6 +47,7 @@ class WayOut:
     def connect(self, uplink: Tap, leaves: bool) -> None:
         """What was kept leaves first, if it may."""
         self.uplink = uplink
+        self.opened.set()
         kept, self._kept = self._kept, deque(maxlen=MOST_KEPT)
         for frame in kept if leaves else ():
             self.send_rewritten(frame)

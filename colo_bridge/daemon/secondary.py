@@ -274,13 +274,15 @@ class Secondary(Life[SecondaryNic]):
         self._attach()
         self._protector.read()
         self._has_tried.set()
+        await asyncio.gather(self._overcome_obstacles(), *map(announce, self._live_paths))
+
+    async def _overcome_obstacles(self) -> None:
         while self._obstacle:
             await asyncio.sleep(_AGAIN)
             await self._raise_uplinks()
             self._attach()
             self._protector.renew()
         log.warning("guest %s has its way to the network", self._config.guest)
-        await announce(self._live_paths)
 
     def _live_path(self, nic: SecondaryNic, path: SecondaryPath) -> LivePath:
         comparison = self._protector.comparison
@@ -290,14 +292,14 @@ class Secondary(Life[SecondaryNic]):
 
     async def _raise_uplinks(self) -> None:
         """All that can be: one NIC does not wait for another."""
-        loop, before = asyncio.get_running_loop(), self._obstacle
-        self._obstacle = ""
+        loop, before, obstacles = asyncio.get_running_loop(), self._obstacle, []
         for name, nic in self._protections:
             try:
                 # A thread, because pyroute2 cannot be used in a running loop.
                 await loop.run_in_executor(None, nic.go_live)
             except (ColoBridgeError, OSError) as error:
-                self._obstacle = f"nic {name}: {error}"
+                obstacles.append(f"nic {name}: {error}")
+        self._obstacle = "; ".join(obstacles)
         if self._obstacle not in ("", before):
             log.critical("guest %s is live, but not on the network: %s", self._config.guest, self._obstacle)
 
