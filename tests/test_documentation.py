@@ -20,7 +20,7 @@ from colo_bridge.daemon.qemu_compare import QemuCompare, Sockets
 from colo_bridge.daemon.record import LIVE, Record
 from colo_bridge.daemon.secondary import Secondary
 from colo_bridge.link.session import LinkCounters
-from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from colo_bridge.rewrite.limits import RewriteCounters
 from tests.daemon.hosts import QMP, configurations

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from colo_bridge.daemon import runner
 from colo_bridge.kernel.fault import Fault
 from tests.daemon import hosts as rig
 from tests.daemon.hosts import (
+    Host,
     Hosts,
     checkpoint,
     joined,
@@ -167,29 +169,37 @@ def test_invariant_7_what_clients_sent_before_a_checkpoint_does_not_reach_the_se
 # 8. What must stay in the kernel stays.
 
 
-def stopped(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the runner does with the primary's ports once its daemon has stopped in order."""
-    ports = hosts.a.ports[0]
+def stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the runner does with a host's ports once its daemon has stopped in order."""
+    ports = host.ports[0]
     monkeypatch.setattr(runner, "_serve", lambda *_: None)
     monkeypatch.setattr(runner.interpreter, "prepare", lambda: None)
     before = len(ports.log)
-    runner._live(hosts.a.daemon, lambda *_: ports, hosts.a.config, None)
+    runner._live(host.daemon, lambda *_: ports, host.config, None)
     return [call for call in ports.log[before:] if call != "check"]
 
 
 @pytest.mark.parametrize(
-    ("options", "verb", "calls"),
+    ("options", "verb", "calls", "said"),
     [
-        ({}, "", ["arm", "disarm"]),
-        ({}, "failover", ["arm"]),
-        ({"sections": '[arbiter]\ncommand = ["true"]'}, "", ["arm"]),
-        ({"sections": '[arbiter]\ncommand = ["true"]'}, "solo", ["arm", "disarm"]),
+        ({}, "", ["arm", "disarm"], "nothing of ours is left in the kernel"),
+        ({}, "failover", ["arm"], "the diversion stays in force"),
+        ({"sections": '[arbiter]\ncommand = ["true"]'}, "", ["arm"], "the diversion stays in force"),
+        ({"sections": '[arbiter]\ncommand = ["true"]'}, "solo", ["arm", "disarm"], "nothing of ours is left"),
     ],
     ids=["the other side cannot be live", "it is live", "it may become live", "it cannot, this side has won"],
 )
 def test_invariant_8_a_clean_stop_opens_nothing_where_the_other_side_may_be_live(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], verb: str, calls: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    verb: str,
+    calls: list[str],
+    said: str,
 ) -> None:
+    caplog.set_level(logging.INFO)
+
     async def scenario() -> None:
         async with joined(tmp_path, **options) as hosts:
             if verb == "failover":
@@ -199,7 +209,29 @@ def test_invariant_8_a_clean_stop_opens_nothing_where_the_other_side_may_be_live
                 await hosts.a.ask(verb)
                 await hosts.a.enters(verb)
             await hosts.a.stop()
-            assert stopped(hosts, monkeypatch) == calls
+            assert stopped(hosts.a, monkeypatch) == calls
+            assert said in caplog.records[-1].message
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("is_live", "said"),
+    [(False, "nothing leaves it: the redirect of its port stays"), (True, "clients do not reach it until the daemon")],
+)
+def test_invariant_8_a_clean_stop_of_a_secondary_says_that_its_redirect_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_live: bool, said: str
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            if is_live:
+                await hosts.fail_over()
+            await hosts.b.stop()
+            stopped(hosts.b, monkeypatch)
+            assert said in caplog.records[-1].message
+            assert "nothing of ours is left" not in caplog.text
 
     play(scenario)
 

@@ -15,7 +15,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "checkpoint",
         help="make the replicas of a running guest equal now",
         description="Asks for a checkpoint, or joins the one that is under way, and waits for how it ends. "
-        "Exit status: 0 done, 1 not done.",
+        "Exit status: 0 done, 1 not done, 2 no daemon is there.",
     )
     add_guest(parser)
     parser.add_argument(

@@ -15,7 +15,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="remove what a killed daemon left",
         description="Removes the rules, filters and settings that a killed daemon of this configuration left in the "
         "kernel, and nothing else. From then on the guest's traffic leaves unverified; the secondary's port stays "
-        "down. Where only the secondary is on this host, its redirect is removed with --force alone.",
+        "down. What became of a guest on two hosts is not forgotten: who had yielded has yielded with the next run. "
+        "Where only the secondary is on this host, its redirect is removed with --force alone.",
     )
     add_file(parser)
     parser.add_argument(

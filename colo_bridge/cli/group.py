@@ -30,32 +30,37 @@ _COMMANDS = (
         "make the secondary the service",
         "Asks the daemon of the secondary to take over, because the primary is lost. The arbiter decides, where one is "
         "configured; without one, say --fenced. If the primary may have gone on alone meanwhile, --accept-loss is "
-        "needed as well.",
+        "needed as well; so it is for --fenced where an arbiter is configured, which alone would know. Without an "
+        "answer of its own QEMU it does not take over.",
         (_FENCED, _ACCEPT_LOSS),
     ),
     _Command(
         "solo",
         "go on without the secondary",
         "Asks the daemon of the primary to let everything leave uncompared, at once. The arbiter decides, where one is "
-        "configured.",
+        "configured; without one the secondary must be connected and hear of it, or say --fenced.",
         (_FENCED,),
     ),
     _Command(
         "resume",
         "wait for the secondary anew, after solo, drained, closed or yielded",
-        "Asks the daemon of the primary to begin anew: to wait for its secondary, and to compare with it.",
+        "Asks the daemon of the primary to begin anew: to hold what its guest sends, for link.secondary_timeout at "
+        "most, to wait for its secondary, and to compare with it. A solo that nobody ordered ends by it too.",
     ),
     _Command(
         "protect",
         "begin to compare with a secondary that is connected",
         "Asks the daemon of the primary for the checkpoint with which comparison begins: with a secondary that has "
-        "come back, or with a new one.",
+        "come back, or with a new one; and waits until the replicas are compared, for checkpoint.timeout and "
+        "checkpoint.pause_timeout together at most.",
     ),
     _Command(
         "drain",
         "go on without the secondary after a last checkpoint",
         "For a primary that is about to be stopped: asks its daemon for a last checkpoint, and then to let everything "
-        "leave uncompared.",
+        "leave uncompared, if the arbiter agrees or the secondary hears of it, as with solo. A checkpoint that is not "
+        "done within link.secondary_timeout is not waited for any longer: then what was held leaves uncompared as "
+        "well, and the exit status is 1 though the guest is drained.",
     ),
 )
 
@@ -65,7 +70,7 @@ def add_parser(subparsers: Subparsers) -> None:
         parser = subparsers.add_parser(
             command.verb,
             help=command.summary,
-            description=f"{command.description} Exit status: 0 done, 1 not done.",
+            description=f"{command.description} Exit status: 0 done, 1 not done, 2 no daemon is there.",
         )
         add_guest(parser)
         for name, text in command.options:
@@ -81,7 +86,7 @@ def _add_parser_of_reload(subparsers: Subparsers) -> None:
         help="read the configuration of a running guest again",
         description="Asks the daemon to read its configuration file again, like SIGHUP: passthrough rules, "
         "control.uids, link.accept and the certificates of the link. If any other key has changed, nothing is taken "
-        "over. Exit status: 0 done, 1 refused.",
+        "over. Exit status: 0 done, 1 refused, 2 no daemon is there.",
     )
     add_guest(parser)
     _add_timeout(parser)
@@ -102,12 +107,13 @@ def _decide(options: argparse.Namespace) -> int:
     arguments = {flag: getattr(options, flag) for flag in options.flags}
     answer = client.ask(control_socket(options), options.verb, options.timeout, arguments)
     print(_line(answer))
-    return 0
+    return 0 if answer.get("done") is True else 1
 
 
 def _line(answer: Mapping[str, object]) -> str:
-    """The state that came of it, and why, where the daemon says so."""
-    return ": ".join(str(answer[key]) for key in ("state", "reason") if answer.get(key))
+    """The state that came of it, and why, where the daemon says so; and why nothing came of it."""
+    line = ": ".join(str(answer[key]) for key in ("state", "reason") if answer.get(key))
+    return f"{line}; not done: {problem}" if (problem := answer.get("problem")) else line
 
 
 def _reload(options: argparse.Namespace) -> int:

@@ -14,7 +14,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "run",
         help="protect one guest until stopped",
         description="Protects one guest until SIGTERM or SIGINT, and then takes out of the kernel what it put there. "
-        "What a killed daemon left in force is taken over.",
+        "What keeps in a secondary that is alone on its host stays, also where that is the service, and so does what "
+        "keeps in a primary whose secondary may be the service or become it. What a killed daemon left in force is "
+        "taken over.",
     )
     add_file(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="log details too")

@@ -72,23 +72,32 @@ class Checkpoints:
     @property
     def copies_state(self) -> bool:
         """Whether connections can wait for a checkpoint that makes them comparable."""
-        return self._name != "none" and self._provider.synchronises_state
+        return self.exist and self._provider.synchronises_state
 
     @property
     def hypervisor_answers(self) -> bool | None:
         """None: nobody asks it anything."""
         return self._qmp.primary.phase is not Phase.OFFLINE if self._qmp is not None else None
 
-    def request(self, reason: str, detail: Mapping[str, str]) -> None:
+    @property
+    def exist(self) -> bool:
+        """Whether anybody makes any."""
+        return self._name != "none"
+
+    def diverged(self, reason: str, detail: Mapping[str, str]) -> None:
         """The replicas differ."""
-        if self._name == "none":
+        if not self.exist:
             log.error("no checkpoint.provider is configured: what diverged stays held")
-            return
-        self._driver.request(reason, detail)
+        self.request(reason, detail)
+
+    def request(self, reason: str, detail: Mapping[str, str]) -> None:
+        """One would be of use, for whatever reason."""
+        if self.exist:
+            self._driver.request(reason, detail)
 
     async def on_request(self, _request: Mapping[str, object]) -> dict[str, object]:
         """The control socket's `checkpoint`: one now, and how it ended."""
-        if self._name == "none":
+        if not self.exist:
             raise OperatorError("nothing here makes checkpoints", "configure checkpoint.provider, in mode enforce")
         began = time.monotonic()
         outcome = await self._driver.checkpoint(OPERATOR)

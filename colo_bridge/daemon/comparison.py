@@ -39,7 +39,7 @@ class Comparison(Generic[Path]):
         self._rules = PassthroughRules(config.passthrough)
         self._limits = journal.Limits()
         self.checkpoints = Checkpoints(config, of_hypervisor)
-        self.divergences = Divergences(config, self.checkpoints.request)
+        self.divergences = Divergences(config, self.checkpoints.diverged)
         self.observes = config.compare.mode == "observe"
         self.paths: Sequence[Path] = ()
 

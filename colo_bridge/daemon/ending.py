@@ -1,15 +1,28 @@
-"""How a daemon's event loop ends: by a signal, or by an error wherever it happens."""
+"""How a daemon ends: its event loop by a signal, or by an error wherever it happens; and what is said then."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+from dataclasses import dataclass
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL = signal.SIGHUP
 HANDLED_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
 """Of a daemon that protects a guest; blocked while it cannot act on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The last line of the log, behind "stopped, "."""
+
+    level: int
+    text: str
+
+
+NOTHING_IS_LEFT = Farewell(logging.INFO, "nothing of ours is left in the kernel")
 
 
 def end_by_callback(failed: asyncio.Future[None], loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ class Told(Protocol):
 
     def secondary_lost(self, why: str) -> None: ...
 
+    def secondary_says(self, statistics: Mapping[str, int]) -> None: ...
+
     def secondary_is_live(self, reason: str) -> None:
         """It is the service now: nothing of this side may leave any more."""
 
@@ -177,6 +179,7 @@ class FarSecondary:
                 if (newcomer := self._newcomer) is not None:
                     self._newcomer = None
                     self._join(newcomer)
+                self._told.secondary_says(counters)
 
     def link_room(self, nic: str) -> None:
         """What found no room was dropped: its senders repeat it."""

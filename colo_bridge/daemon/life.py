@@ -14,7 +14,15 @@ from typing import Any, Generic, TypeVar
 
 from colo_bridge.config import Config, load
 from colo_bridge.daemon.control import ControlServer, Verb
-from colo_bridge.daemon.ending import HANDLED_SIGNALS, RELOAD_SIGNAL, STOP_SIGNALS, end_by_callback, first_end
+from colo_bridge.daemon.ending import (
+    HANDLED_SIGNALS,
+    NOTHING_IS_LEFT,
+    RELOAD_SIGNAL,
+    STOP_SIGNALS,
+    Farewell,
+    end_by_callback,
+    first_end,
+)
 from colo_bridge.daemon.guard import Guard
 from colo_bridge.daemon.notify import Notifier
 from colo_bridge.daemon.reload import changed_keys
@@ -74,6 +82,11 @@ class Life(ABC, Generic[Nic]):
     def stays_closed(self) -> bool:
         """Whether nothing may leave the guest, even if the daemon is stopped."""
         return False
+
+    @property
+    def farewell(self) -> Farewell:
+        """What is so once the daemon has been stopped in order."""
+        return NOTHING_IS_LEFT
 
     def _summary(self) -> str:
         """For the log, and for the service manager."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from colo_bridge.config import Config
 from colo_bridge.daemon.control import refusing
+from colo_bridge.daemon.ending import NOTHING_IS_LEFT, Farewell
 from colo_bridge.daemon.life import Life, Work
 from colo_bridge.daemon.outlet import Outlet
 from colo_bridge.daemon.primary_path import PrimaryPath
@@ -17,6 +19,12 @@ from colo_bridge.daemon.settings import comparator_for
 from colo_bridge.kernel.primary_nic import PrimaryNic
 from colo_bridge.membership.actions import Traffic
 from colo_bridge.membership.primary import PrimaryMembership
+
+_CLOSED = Farewell(
+    logging.CRITICAL,
+    "and nothing leaves it: the diversion stays in force, because the other side may be the service "
+    "(`colo-bridge cleanup` ends that)",
+)
 
 
 class Primary(Life[PrimaryNic]):
@@ -89,6 +97,10 @@ class Primary(Life[PrimaryNic]):
     @property
     def stays_closed(self) -> bool:
         return self._protector.stays_closed
+
+    @property
+    def farewell(self) -> Farewell:
+        return _CLOSED if self.stays_closed else NOTHING_IS_LEFT
 
     # What is said about it.
 

@@ -30,6 +30,7 @@ from colo_bridge.errors import OperatorError
 from colo_bridge.link.protocol.messages import Role, Statistics
 from colo_bridge.membership.actions import (
     Action,
+    Announce,
     AskArbiter,
     Entered,
     GiveBack,
@@ -37,7 +38,8 @@ from colo_bridge.membership.actions import (
     RequestCheckpoint,
     Traffic,
 )
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +69,14 @@ class Protector:
         self._changed = changed
         self._is_guarded = guarded
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
+        self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
             # Who only observes holds nothing up.
             solo=section.on_secondary_lost == "solo" or config.compare.mode == "observe",
             arbiter=self._arbiter.exists,
+            checkpoints=self.comparison.checkpoints.exist,
+            patience=config.checkpoint.timeout + config.checkpoint.pause_timeout,
         )
         self.membership = PrimaryMembership(policy, time.monotonic(), yielded=yielded, live=live)
         self._traffic = self.membership.traffic
@@ -79,7 +84,6 @@ class Protector:
         self._guest_is_gone = False
         self._moment = 0
         self._readers = PrimaryReaders(())
-        self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         self._far = FarSecondary(
             Greeting(Role.PRIMARY, config, section), self.comparison.checkpoints.copies_state, self
         )
@@ -167,7 +171,7 @@ class Protector:
             self._moment = self._far.statistics.get("moment", 0)
         says = {
             "synchronised": int(synchronised),
-            "solo": int(membership.traffic is Traffic.PASS),
+            "solo": membership.alone,
             "moment": self._moment,
             "guest": int(not self._guest_is_gone),
         }
@@ -182,6 +186,9 @@ class Protector:
     def secondary_lost(self, why: str) -> None:
         self._perform(self.membership.secondary_lost(why, time.monotonic()))
 
+    def secondary_says(self, statistics: Mapping[str, int]) -> None:
+        self._perform(self.membership.secondary_knows(statistics.get("solo_heard", 0), time.monotonic()))
+
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self.membership.peer_is_live(reason, time.monotonic()))
         for path in self.comparison.paths:
@@ -190,7 +197,8 @@ class Protector:
     def suspended(self, why: str) -> None:
         if why in (LOST, OUT_OF_COLO):
             # What left before is what the secondary has: it may take over.
-            self.secondary_lost("the replicas are no longer in COLO")
+            why = "the replicas are no longer in COLO"
+            self._perform(self.membership.secondary_lost(why, time.monotonic(), link_is_up=True))
         else:
             self._perform(self.membership.suspended(why, time.monotonic()))
 
@@ -220,9 +228,11 @@ class Protector:
     async def _said(self, decide: Callable[[float], list[Action]]) -> dict[str, object]:
         """An operator's verb, and what became of it."""
         self._perform(decide(time.monotonic()))
-        while self.membership.is_deciding:
+        wish = self.membership.wish
+        while wish is not None and wish.is_open:
             await asyncio.sleep(0.02)
-        return {"state": self.state, "reason": self.membership.reason}
+        done, problem = (wish.is_done, wish.problem) if wish is not None else (True, "")
+        return {"state": self.state, "reason": self.membership.reason, "done": done, "problem": problem}
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -237,7 +247,7 @@ class Protector:
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self.comparison.checkpoints.request(reason, {})
-        if any(isinstance(action, Entered) for action in actions):
+        if any(isinstance(action, Entered | Announce) for action in actions):
             # Before anything leaves that the secondary does not know of.
             self._tell()
         self._changed(self.membership)

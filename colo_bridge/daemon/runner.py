@@ -51,13 +51,12 @@ def _live(
         protections = _arm(config, protect)
         interpreter.prepare()
         _serve(service, protections)
-        if service.stays_closed:
-            log.critical("guest %s: stopped, and nothing leaves it: the other side may be the service", config.guest)
-            return 0
-        _disarm(protections)
+        if not service.stays_closed:
+            _disarm(protections)
     finally:
         service.control.release()
-    log.info("guest %s: stopped, nothing of ours is left in the kernel", config.guest)
+    farewell = service.farewell
+    log.log(farewell.level, "guest %s: stopped, %s", config.guest, farewell.text)
     return 0
 
 

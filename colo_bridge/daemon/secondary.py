@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from colo_bridge.checkpoint.providers.standby import Standby
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
 from colo_bridge.daemon.arbiter import Arbiter
 from colo_bridge.daemon.control import Verb, refusing
-from colo_bridge.daemon.ending import first_end
+from colo_bridge.daemon.ending import Farewell, first_end
 from colo_bridge.daemon.far_primary import FarPrimary
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.kept_offsets import KeptOffsets
 from colo_bridge.daemon.life import Life, Work, every
 from colo_bridge.daemon.live_path import LivePath
+from colo_bridge.daemon.own_hypervisor import OwnHypervisor
 from colo_bridge.daemon.protector import Protector
 from colo_bridge.daemon.record import LIVE, OVERTAKEN, SURVIVOR, Record
 from colo_bridge.daemon.secondary_path import SecondaryPath
@@ -34,11 +34,16 @@ from colo_bridge.kernel.secondary_nic import SecondaryNic
 from colo_bridge.link.protocol.messages import Hello, Role, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
 from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryMembership, SecondaryPolicy, SecondaryState
 from colo_bridge.rewrite.rewriter import Rewriter
 
 log = logging.getLogger(__name__)
 
+_STAYS_IN = Farewell(logging.INFO, "and nothing leaves it: the redirect of its port stays in force")
+_SERVICE_IS_DOWN = Farewell(
+    logging.CRITICAL, "and it is the service: clients do not reach it until the daemon runs again (its redirect stays)"
+)
 _TICK = 0.05
 _TELL = 0.5
 """Seconds between two messages with statistics."""
@@ -70,14 +75,16 @@ class Secondary(Life[SecondaryNic]):
         self._far = FarPrimary(Greeting(Role.SECONDARY, config, section), self._synchronises, self)
         self._far.link = self._link = link_of.dial(config, self._far)
         self._dials = not self._was_compared
-        self._standby = Standby(config.checkpoint, self._far.told) if self._synchronises else None
+        self._hypervisor = OwnHypervisor(config.checkpoint, self._far.told, self._hear_of_guest)
         self._arbiter = Arbiter(config, Role.SECONDARY, self._answered)
         policy = SecondaryPolicy(
             primary_timeout=section.primary_timeout,
             automatic=section.on_primary_lost == "arbiter",
             arbiter=self._arbiter.exists,
         )
-        self._membership = SecondaryMembership(policy, time.monotonic(), live=self._begins_live)
+        self._membership = SecondaryMembership(
+            policy, time.monotonic(), live=self._begins_live, guest_is_there=not self._hypervisor.is_followed
+        )
         self._is_without_guest = False
         """The primary, though it is connected."""
         self._protections: Sequence[tuple[str, SecondaryNic]] = ()
@@ -100,6 +107,11 @@ class Secondary(Life[SecondaryNic]):
     def _is_live(self) -> bool:
         return self._membership.state is SecondaryState.LIVE
 
+    @property
+    def _is_service(self) -> bool:
+        """Not where a secondary of its own has taken over from it."""
+        return self._is_live and self._protector.membership.traffic is not Traffic.BLOCK
+
     # Life.
 
     def _prepare(self, protections: Sequence[tuple[str, SecondaryNic]]) -> None:
@@ -113,7 +125,7 @@ class Secondary(Life[SecondaryNic]):
         nics = list(zip((nic for _, nic in protections), self._paths, strict=True))
         self._taking_over = TakingOver(self._config.guest, nics, self._protector, self._live_path)
         self._readers = SecondaryReaders(nics, self._link.full)
-        self._far.serve(self._paths, self._readers, self._ask_hypervisor)
+        self._far.serve(self._paths, self._readers, self._hypervisor.fence)
 
     def _mended(self) -> None:
         self._protector.renew() if self._taking_over.paths else self._readers.renew()
@@ -149,14 +161,16 @@ class Secondary(Life[SecondaryNic]):
         await self._arbiter.close()
         await self._protector.end()
 
-    def _ask_hypervisor(self, answered: Callable[[], None]) -> None:
-        if self._standby is not None:
-            self._standby.fence(answered)
-
     def _tick(self) -> None:
-        now = time.monotonic()
-        self._perform(self._membership.tick(now))
+        self._hypervisor.look()
+        self._perform(self._membership.tick(time.monotonic()))
         self._far.choose_ways()
+
+    def _hear_of_guest(self, is_there: bool) -> None:
+        """A hypervisor that answered and does so no more has taken its guest with it: there is nothing to go live."""
+        membership, now = self._membership, time.monotonic()
+        gone = "its QEMU does not answer any more"
+        self._perform(membership.guest_found(now) if is_there else membership.guest_lost(gone, now))
 
     def _age(self) -> None:
         now = time.monotonic()
@@ -164,8 +178,8 @@ class Secondary(Life[SecondaryNic]):
             path.age(now)
 
     def _tell(self) -> None:
-        moment = {"moment": int(time.monotonic() * 1e3)}
-        self._link.send(Statistics(moment | self._counters()))
+        says = {"moment": int(time.monotonic() * 1e3), "solo_heard": self._membership.solo_heard}
+        self._link.send(Statistics(says | self._counters()))
 
     def _remember_offsets(self) -> None:
         """Where the guest was live before this daemon began."""
@@ -192,20 +206,26 @@ class Secondary(Life[SecondaryNic]):
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
     def primary_says(self, statistics: Mapping[str, int]) -> None:
-        now = time.monotonic()
-        if not statistics.get("guest", 1):
+        now, has_guest = time.monotonic(), bool(statistics.get("guest", 1))
+        if has_guest and self._is_without_guest and (peer := self._link.peer) is not None:
+            self.primary_joined(peer)
+        self._hear_whether_it_is_solo(statistics.get("solo", 0))
+        if not has_guest:
             self._perform(self._membership.primary_lost("its guest is gone", now))
             self._membership.primary_heard(statistics.get("moment", 0) / 1e3, guest_is_gone=True)
             self._is_without_guest = True
             return
-        if self._is_without_guest and (peer := self._link.peer) is not None:
-            self.primary_joined(peer)
         self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
-        self._perform(self._membership.primary_is_solo(bool(statistics.get("solo")), now))
         synchronised = bool(statistics.get("synchronised"))
         # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
         if self._far.epoch.synchronised or not synchronised:
             self._perform(self._membership.synchronised(synchronised, now))
+
+    def _hear_whether_it_is_solo(self, number: int) -> None:
+        if number != self._membership.solo_heard:
+            self._membership.primary_is_solo(number)
+            # It may wait for that.
+            self._tell()
 
     # Going live.
 
@@ -220,7 +240,7 @@ class Secondary(Life[SecondaryNic]):
             raise KernelError(
                 f"the guest is live, but not on the network yet: {self._taking_over.obstacle}", "mend that"
             )
-        return {"state": self.state, "reason": self._membership.reason}
+        return {"state": self._group_state, "reason": self._reason, "done": self._is_service}
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -244,20 +264,26 @@ class Secondary(Life[SecondaryNic]):
 
     async def _wait_and_live(self) -> None:
         """Follow the hypervisor as the secondary's; once the guest is live serve it, and follow it as a primary's."""
-        standby = self._standby if not self._was_compared else None
-        tasks: list[asyncio.Future[None]] = [
-            asyncio.ensure_future(work) for work in (standby.watch() if standby is not None else ())
-        ]
+        watching = [] if self._was_compared else self._hypervisor.watch()
+        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(work) for work in watching]
         try:
             await first_end(self._decided, tasks)
-            alone = asyncio.ensure_future(_end_colo(standby, tuple(tasks)))
+            alone = asyncio.ensure_future(self._end_colo(tuple(tasks)))
             tasks.append(alone)
-            patience = _PATIENCE if standby is not None and standby.answers else 0.0
+            patience = _PATIENCE if self._hypervisor.answers else 0.0
             in_time = asyncio.ensure_future(asyncio.wait({alone}, timeout=patience))
             await asyncio.gather(self._taking_over.run(in_time, self._hand_over), self._lead(in_time), alone)
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _end_colo(self, following: Sequence[asyncio.Future[None]]) -> None:
+        """And follow the hypervisor no longer: it talks to one at a time."""
+        if following:
+            await self._hypervisor.end_colo()
+            for task in following:
+                task.cancel()
+            await asyncio.wait(following)
 
     def _hand_over(self) -> None:
         self._readers.leave()
@@ -285,11 +311,27 @@ class Secondary(Life[SecondaryNic]):
             self._hanging_up = asyncio.create_task(self._link.close())
         self._record.keep(OVERTAKEN if membership.yielded else LIVE if passes else SURVIVOR)
 
+    @property
+    def farewell(self) -> Farewell:
+        return _SERVICE_IS_DOWN if self._is_service else _STAYS_IN
+
     # What is said about it.
 
     @property
     def state(self) -> str:
-        return self._guarded or (self._protector.state if self._is_live else self._membership.state.value)
+        return self._guarded or self._group_state
+
+    @property
+    def _group_state(self) -> str:
+        """For as long as all is in force."""
+        return self._protector.state if self._is_live else self._membership.state.value
+
+    @property
+    def _reason(self) -> str:
+        """Why it is in that state; of a guest that has just gone live, why it has."""
+        protector = self._protector.membership
+        has_moved_on = self._is_live and protector.state is not PrimaryState.LIVE
+        return protector.reason if has_moved_on else self._membership.reason
 
     def _summary(self) -> str:
         return self._protector.comparison.summary(self.state) if self._is_live else self.state
@@ -330,20 +372,10 @@ class Secondary(Life[SecondaryNic]):
             **self._identity(),
             "reason": membership.reason,
             "since": now - membership.since,
-            "risks": membership.risks(now),
+            "risks": membership.risks(now, fenced=not self._arbiter.exists),
             "epoch": self._far.epoch.checkpoints,
             "link": {"up": self._link.up, "peer": peer.identity if peer is not None else ""},
-            "replica": self._standby.phase if self._standby is not None else "",
+            "replica": self._hypervisor.phase,
             "counters": self._counters(),
             "kernel": self._guard.kernel,
         }
-
-
-async def _end_colo(standby: Standby | None, following: Sequence[asyncio.Future[None]]) -> None:
-    """And follow the hypervisor no longer: it talks to one at a time."""
-    if standby is None:
-        return
-    await standby.end_colo()
-    for task in following:
-        task.cancel()
-    await asyncio.wait(following)

@@ -61,13 +61,14 @@ class TakingOver:
 
     async def _raise_uplinks(self) -> None:
         """All that can be."""
-        loop, obstacle = asyncio.get_running_loop(), ""
+        loop, obstacles = asyncio.get_running_loop(), []
         for nic, path in self._nics:
             try:
                 # A thread, because pyroute2 cannot be used in a running loop.
                 await loop.run_in_executor(None, nic.go_live)
             except (ColoBridgeError, OSError) as error:
-                obstacle = f"nic {path.nic}: {error}"
+                obstacles.append(f"nic {path.nic}: {error}")
+        obstacle = "; ".join(obstacles)
         if obstacle not in ("", self.obstacle):
             log.critical("guest %s is live, but not on the network: %s", self._guest, obstacle)
         self.obstacle = obstacle

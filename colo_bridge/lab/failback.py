@@ -13,7 +13,7 @@ from colo_bridge.lab.options import Options
 from colo_bridge.lab.process import ProcessId
 from colo_bridge.lab.shape import FIRST_HOST_AS_SECONDARY, Host, Shape
 
-_PROTECT_SECONDS = 30.0
+_PROTECT_SECONDS = 60.0
 
 
 def rebuild(options: Options) -> ProcessId:

@@ -43,6 +43,11 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the secondary at once that this side is about to go on alone; `secondary_knows` is due for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCheckpoint:
     reason: str
 
@@ -69,4 +74,4 @@ class Refused:
     claim: Claim
 
 
-Action = AskArbiter | GiveBack | RequestCheckpoint | GoLive | Entered | Refused
+Action = AskArbiter | GiveBack | Announce | RequestCheckpoint | GoLive | Entered | Refused

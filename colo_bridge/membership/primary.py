@@ -1,7 +1,7 @@
 """The primary's side: is there a secondary, and what may leave if there is none?
 
     state                  event                       next                     told
-    ---------------------  --------------------------  -----------------------  -----------------
+    ---------------------  --------------------------  -----------------------  --------------------
     WAITING, LOST, CLOSED  secondary_joined            UNSYNCHRONISED           -
     any but YIELDED        comparing                   PROTECTED (1)            GiveBack
     UNSYNCHRONISED,        secondary_lost              LOST                     -
@@ -16,10 +16,10 @@
     any but YIELDED        guest_lost                  CLOSED (1)               -
     CLOSED, by that        guest_found                 UNSYNCHRONISED, WAITING  -
     any                    peer_is_live                YIELDED                  -
-    any but YIELDED        solo                        SOLO (3)                 -
-    any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint
-                                                       checkpoint is done
-    SOLO, DRAINED (1),     resume                      UNSYNCHRONISED,          RequestCheckpoint
+    any but YIELDED        solo                        SOLO (3)                 AskArbiter, Announce
+    any but YIELDED        drain                       DRAINED (3), once a      RequestCheckpoint,
+                                                       checkpoint is done (4)   and as for solo
+    SOLO, DRAINED,         resume                      UNSYNCHRONISED,          RequestCheckpoint
     CLOSED, YIELDED                                    WAITING
     any but YIELDED        protect                     (same)                   RequestCheckpoint
 
@@ -27,75 +27,36 @@
     only by `protect`.
 (2) SOLO only where the policy says so, and not where the other side has been live since the replicas were last
     protected: then an operator has to say that it is off, by `solo` with `fenced`.
-(3) With an arbiter: once that is won, but for `solo` with `fenced`.  Until then, and if it is refused, the state stays.
+(3) With an arbiter: once that is won.  Without one: once the secondary knows, which has to be connected.  Until then,
+    and if that does not come, the state stays.  At once: `solo` with `fenced`, and where all passes already.
+(4) Or is not done within `secondary_timeout`, or cannot be any more; at once where none can be from the beginning.
 
 1. Packets are held for `secondary_timeout` at most, counted from when they began to be held.  Only PROTECTED, or a
    state in which all passes or nothing does, ends that: a link that comes and goes does not.
 2. With an arbiter, nothing passes uncompared before it was won, unless an operator says that the other side is off.
    What was won is kept until the replicas are compared again: before, the secondary lacks what has left.
+   Without an arbiter nothing passes of which the secondary does not know, unless after `secondary_timeout`, with which
+   it reckons, or an operator says that it is off.
 3. Once the other side has gone live, nothing leaves until an operator says `resume`.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-
 from colo_bridge.errors import OperatorError
-from colo_bridge.membership.actions import Action, Claim, Entered, Refused, RequestCheckpoint, Traffic
+from colo_bridge.membership.actions import Action, Announce, Claim, Entered, Refused, RequestCheckpoint, Traffic
+from colo_bridge.membership.primary_state import (
+    HELD,
+    PASSING,
+    RESUMABLE,
+    STILL,
+    PrimaryCounters,
+    PrimaryPolicy,
+    PrimaryState,
+)
 from colo_bridge.membership.question import Question
+from colo_bridge.membership.wish import Stage, Wish, Wishes
 
-
-class PrimaryState(enum.Enum):
-    WAITING = "waiting"
-    """For a secondary."""
-    UNSYNCHRONISED = "unsynchronised"
-    PROTECTED = "protected"
-    LOST = "lost"
-    ASKING = "asking"
-    """The arbiter."""
-    SOLO = "solo"
-    LIVE = "live"
-    """Solo too: the guest is a secondary that has gone live, and has had no secondary of its own yet."""
-    CLOSED = "closed"
-    DRAINED = "drained"
-    YIELDED = "yielded"
-    """To the other side, which has gone live."""
-
-
-_HELD = frozenset((PrimaryState.WAITING, PrimaryState.UNSYNCHRONISED, PrimaryState.LOST, PrimaryState.ASKING))
-"""Nothing new leaves, but it is kept."""
-_STILL = frozenset((PrimaryState.LOST, PrimaryState.ASKING, PrimaryState.CLOSED, PrimaryState.YIELDED))
-"""Nothing new has left since the state before."""
-_OPERATOR = "an operator said so"
-_PASSING = frozenset((PrimaryState.SOLO, PrimaryState.LIVE, PrimaryState.DRAINED))
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryPolicy:
-    secondary_timeout: float
-    """Seconds that packets are held for, at most."""
-    solo: bool
-    """What follows: everything passes; else nothing leaves."""
-    arbiter: bool
-    """Somebody else decides between the two sides."""
-    retry: float = 5.0
-    """Seconds between an answer of the arbiter and the next question."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryCounters:
-    secondary_losses: int
-    """Times that a secondary was lost."""
-    solo: int
-    """Times that all was let pass; those of a drain are not counted."""
-    closed: int
-    """Times that nothing was let pass any more, for lack of a secondary."""
-    yielded: int
-    """Times that the other side turned out to be live."""
-    arbiter_asked: int
-    arbiter_refused: int
-    """Answers that were no, or no answer in time."""
+_OPERATOR, _RESUMED = "an operator said so", "an operator resumed"
 
 
 class PrimaryMembership:
@@ -115,19 +76,19 @@ class PrimaryMembership:
         self._entered = dict.fromkeys(PrimaryState, 0)
         self._question = Question(Claim.SOLO, policy.arbiter, policy.retry)
         self._deadline = now + policy.secondary_timeout
-        self._is_there = False
+        self._is_there = self._is_connected = False
         self._guest_is_there = True
         self._peer_was_live = yielded
         self.is_synchronised = False
         """Whether the secondary has all that has left; it must be told whenever that changes."""
         self._is_chosen = live
-        self._wish: PrimaryState | None = None
+        self._wishes = Wishes[PrimaryState]()
+        self._announced = 1
         self._why = ""
-        self._drain_by: float | None = None
 
     @property
     def traffic(self) -> Traffic:
-        if self.state in _PASSING:
+        if self.state in PASSING:
             return Traffic.PASS
         blocked = self.state in (PrimaryState.CLOSED, PrimaryState.YIELDED)
         return Traffic.BLOCK if blocked else Traffic.COMPARE
@@ -138,9 +99,15 @@ class PrimaryMembership:
         return self._peer_was_live
 
     @property
-    def is_deciding(self) -> bool:
-        """Whether what an operator asked for is still to come: the checkpoint of a drain, the arbiter's answer."""
-        return self._wish is not None or self._drain_by is not None
+    def alone(self) -> int:
+        """What the secondary must be told: a number while everything passes or is about to, 0 while it does not."""
+        is_about_to = self._wishes.waiting_for(Stage.LEAVE) and not self._question.exists
+        return self._announced if is_about_to or self.state in PASSING else 0
+
+    @property
+    def wish(self) -> Wish[PrimaryState] | None:
+        """What an operator asked for last, and what has come of it."""
+        return self._wishes.last
 
     @property
     def counters(self) -> PrimaryCounters:
@@ -157,7 +124,7 @@ class PrimaryMembership:
 
     def secondary_joined(self, now: float) -> list[Action]:
         """The link is up; what is there may be another secondary, which has nothing."""
-        self._is_there = True
+        self._is_there = self._is_connected = True
         self.is_synchronised = False
         waits = self.state in (PrimaryState.WAITING, PrimaryState.LOST, PrimaryState.CLOSED)
         if waits and self._guest_is_there:
@@ -167,7 +134,7 @@ class PrimaryMembership:
     def comparing(self, now: float) -> list[Action]:
         """What leaves from now on was sent by both: a checkpoint is committed, or nothing has to be copied."""
         self._is_there = True
-        if self.state is PrimaryState.YIELDED or (self.state in _PASSING and self._is_chosen):
+        if self.state is PrimaryState.YIELDED or (self.state in PASSING and self._is_chosen):
             return []
         if self.state is PrimaryState.PROTECTED:
             return []
@@ -175,13 +142,24 @@ class PrimaryMembership:
         self._guest_is_there = True
         return self._enter(PrimaryState.PROTECTED, "both replicas are compared", now)
 
-    def secondary_lost(self, why: str, now: float) -> list[Action]:
-        """The link is down, or the replicas are no longer in COLO, or the secondary's guest is gone."""
+    def secondary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
+        """The link is down; or it is up, and the replicas are no longer in COLO, or the secondary's guest is gone."""
         self._is_there = False
+        self._is_connected &= link_is_up
+        lost = f"the secondary is lost: {why}"
         actions: list[Action] = []
         if self.state in (PrimaryState.UNSYNCHRONISED, PrimaryState.PROTECTED):
-            actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
-        return actions + (self._drained(now) if self._drain_by is not None else [])
+            actions += self._enter(PrimaryState.LOST, lost, now)
+        if self._wishes.waiting_for(Stage.COMPARISON) or not (self._is_connected or self._question.exists):
+            self._wishes.drop(lost)
+        return actions + self._end_of_drain(now, f"no checkpoint, because {lost}")
+
+    def secondary_knows(self, number: int, now: float) -> list[Action]:
+        """What the secondary has heard last of `alone`."""
+        wish = self._wishes.waiting_for(Stage.LEAVE)
+        if wish is None or self._question.exists or number != self._announced:
+            return []
+        return self._pass(wish, _OPERATOR, now)
 
     def suspended(self, why: str, now: float) -> list[Action]:
         """The secondary is there, but what it sends cannot be compared until the next checkpoint."""
@@ -192,7 +170,7 @@ class PrimaryMembership:
     def peer_is_live(self, reason: str, now: float) -> list[Action]:
         """The other side says that it is the service."""
         self._peer_was_live = True
-        self._wish = self._drain_by = None
+        self._wishes.drop("the other side has gone live")
         if self.state is PrimaryState.YIELDED:
             return []
         return self._enter(PrimaryState.YIELDED, f"the other side has gone live: {reason}", now)
@@ -202,8 +180,8 @@ class PrimaryMembership:
     def guest_lost(self, why: str, now: float) -> list[Action]:
         """There is nothing that could go on alone; the secondary must be told, so that it does."""
         self._guest_is_there = False
-        self._wish = self._drain_by = None
-        if self.state is PrimaryState.YIELDED or (self.state in _PASSING and self._is_chosen):
+        self._wishes.drop("the primary's guest is gone")
+        if self.state is PrimaryState.YIELDED or (self.state in PASSING and self._is_chosen):
             return []
         return self._enter(PrimaryState.CLOSED, f"the primary's guest is gone: {why}", now)
 
@@ -218,9 +196,9 @@ class PrimaryMembership:
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        if self._drain_by is not None and now >= self._drain_by:
-            return self._drained(now)
-        if self.state in _HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
+        if actions := self._waited_too_long(now):
+            return actions
+        if self.state in HELD and self.state is not PrimaryState.ASKING and now >= self._deadline:
             return self._held_too_long(now)
         if self.state is PrimaryState.CLOSED and self._goes_solo and self._question.is_due(now):
             return self._question.ask(self._why)
@@ -228,15 +206,16 @@ class PrimaryMembership:
 
     def arbiter_answered(self, won: bool, now: float) -> list[Action]:
         self._question.answered(won, now)
-        if self.state in _PASSING:
+        if self.state in PASSING:
             return []
-        wish, self._wish = self._wish, None
+        wish = self._wishes.waiting_for(Stage.LEAVE)
         waits_for_it = self.state in (PrimaryState.ASKING, PrimaryState.CLOSED) and self._goes_solo
         if wish is None and not waits_for_it:
             return self._give_back("nobody wants to go on alone any more")
         if won:
-            reason = _OPERATOR if wish else self._why
-            return self._pass(wish or PrimaryState.SOLO, f"{reason}; the arbiter allows it", now, wish is not None)
+            return self._pass(wish, f"{_OPERATOR if wish else self._why}; the arbiter allows it", now)
+        if wish is not None:
+            wish.fail("the arbiter does not allow it")
         refused: list[Action] = [Refused(Claim.SOLO)]
         if self.state is PrimaryState.ASKING:
             refused += self._enter(PrimaryState.CLOSED, f"{self._why}; the arbiter does not allow to go on alone", now)
@@ -257,7 +236,7 @@ class PrimaryMembership:
         if not self._goes_solo:
             return self._enter(PrimaryState.CLOSED, reason, now)
         if not self._question.exists:
-            return self._pass(PrimaryState.SOLO, reason, now, chosen=False)
+            return self._pass(None, reason, now)
         return [*self._enter(PrimaryState.ASKING, reason, now), *self._question.ask(reason)]
 
     # The operator.
@@ -267,53 +246,61 @@ class PrimaryMembership:
         self._refuse_if_yielded()
         if self.state is PrimaryState.DRAINED:
             raise OperatorError("everything passes already: it is drained", "`resume` ends that")
-        self._drain_by = None
-        if fenced:
-            self._peer_was_live = False
-            before = self._pass(PrimaryState.SOLO, "an operator says that the other side is off", now, chosen=True)
-            # For the record: the other side must not win it later.
-            return [*before, *self._question.ask(self.reason)]
-        self._refuse_if_peer_was_live()
-        return self._go_alone(PrimaryState.SOLO, now)
+        if not fenced:
+            self._refuse_if_peer_was_live()
+            self._refuse_if_nobody_knows()
+            return self._go_alone(self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now), now)
+        self._peer_was_live = False
+        wish = self._wishes.begin(PrimaryState.SOLO, Stage.LEAVE, now)
+        before = self._pass(wish, "an operator says that the other side is off", now)
+        # For the record: the other side must not win it later.
+        return [*before, *self._question.ask(self.reason)]
 
     def drain(self, now: float) -> list[Action]:
-        """Everything passes before the daemon is stopped, and if there is a secondary, after one more checkpoint."""
+        """Everything passes before the daemon is stopped: after one more checkpoint, if there can be one.
+
+        It is not waited for longer than packets are held for.
+        """
         self._refuse_if_yielded()
         self._refuse_if_peer_was_live()
+        self._refuse_if_nobody_knows()
+        wish = self._wishes.begin(PrimaryState.DRAINED, Stage.LEAVE, now)
         if self.state is PrimaryState.DRAINED:
+            wish.reach()
             return []
-        if not self._is_there or self.state in (PrimaryState.SOLO, PrimaryState.LIVE):
-            return self._go_alone(PrimaryState.DRAINED, now)
-        self._drain_by = now + self.policy.secondary_timeout
+        if not (self._is_there and self.policy.checkpoints) or self.state in PASSING:
+            return self._go_alone(wish, now)
+        wish.stage, wish.by = Stage.CHECKPOINT, now + self.policy.secondary_timeout
         return [RequestCheckpoint("drain")]
 
     def checkpoint_done(self, now: float) -> list[Action]:
-        return self._drained(now) if self._drain_by is not None else []
+        return self._end_of_drain(now)
 
     def resume(self, now: float) -> list[Action]:
         """Back to comparing, and to what is configured if that cannot be."""
-        if self.is_deciding:
-            self._wish = self._drain_by = None
+        if self._wishes.waiting_for(Stage.CHECKPOINT, Stage.LEAVE):
+            self._wishes.clear(_RESUMED)
             return []
-        ends = self.state in (PrimaryState.CLOSED, PrimaryState.YIELDED, PrimaryState.DRAINED) or (
-            self.state is PrimaryState.SOLO and self._is_chosen
-        )
-        if not ends:
+        if self.state not in RESUMABLE:
             raise OperatorError(
                 f"there is nothing to resume from: the state is {self.state.value}",
                 "`protect` asks for the checkpoint with which comparison begins",
             )
+        self._wishes.clear(_RESUMED)
         requests: list[Action] = [RequestCheckpoint("resume")] if self._is_there else []
-        return self._begin("an operator resumed", now) + requests
+        return self._begin(_RESUMED, now) + requests
 
-    def protect(self, _now: float) -> list[Action]:
+    def protect(self, now: float) -> list[Action]:
         """Begin to compare, with the secondary that is there."""
         self._refuse_if_yielded()
         if not self._is_there:
             raise OperatorError(f"no secondary is there ({self.reason})", "start the other host's daemon and guest")
         self._is_chosen = False
-        self._wish = self._drain_by = None
-        return [] if self.state is PrimaryState.PROTECTED else [RequestCheckpoint("protect")]
+        wish = self._wishes.begin(PrimaryState.PROTECTED, Stage.COMPARISON, now + self.policy.patience)
+        if self.state is PrimaryState.PROTECTED:
+            wish.reach()
+            return []
+        return [RequestCheckpoint("protect")]
 
     def _refuse_if_yielded(self) -> None:
         if self.state is PrimaryState.YIELDED:
@@ -325,39 +312,69 @@ class PrimaryMembership:
                 "the other side was live when last heard", "make sure that it is off, then `solo --fenced`"
             )
 
-    def _drained(self, now: float) -> list[Action]:
-        self._drain_by = None
-        return self._go_alone(PrimaryState.DRAINED, now)
+    def _refuse_if_nobody_knows(self) -> None:
+        if not (self._is_connected or self._question.exists or self.state in PASSING):
+            raise OperatorError(
+                "the secondary is not connected, and no arbiter is configured that could keep it from going live",
+                "make sure that it is off, then `solo --fenced`",
+            )
 
-    def _go_alone(self, state: PrimaryState, now: float) -> list[Action]:
-        """Because an operator wants it, if the arbiter allows it."""
-        if self.state in _PASSING or not self._question.exists:
-            return self._pass(state, _OPERATOR, now, chosen=True)
-        self._wish = state
-        return self._question.ask(_OPERATOR)
+    def _end_of_drain(self, now: float, shortfall: str = "") -> list[Action]:
+        """Its checkpoint is done, or why there is none."""
+        wish = self._wishes.waiting_for(Stage.CHECKPOINT)
+        if wish is None:
+            return []
+        wish.shortfall = shortfall
+        return self._go_alone(wish, now)
+
+    def _go_alone(self, wish: Wish[PrimaryState], now: float) -> list[Action]:
+        """Because an operator wants it: if the arbiter allows it, or without one once the secondary knows."""
+        if self.state in PASSING:
+            return self._pass(wish, _OPERATOR, now)
+        wish.stage, wish.by = Stage.LEAVE, now + self.policy.secondary_timeout
+        if self._question.exists:
+            return self._question.ask(_OPERATOR)
+        self._announced += 1
+        return [Announce()]
+
+    def _waited_too_long(self, now: float) -> list[Action]:
+        wish = self.wish
+        if wish is None or now < wish.by:
+            return []
+        if wish.stage is Stage.LEAVE and not self._question.exists:
+            wish.fail(f"the secondary has not answered for {self.policy.secondary_timeout:g} s")
+        if wish.stage is Stage.COMPARISON:
+            wish.fail(f"the replicas are not compared after {self.policy.patience:g} s")
+        return self._end_of_drain(now, f"no checkpoint within {self.policy.secondary_timeout:g} s")
 
     # States.
 
     def _begin(self, reason: str, now: float) -> list[Action]:
         return self._enter(PrimaryState.UNSYNCHRONISED if self._is_there else PrimaryState.WAITING, reason, now)
 
-    def _pass(self, state: PrimaryState, reason: str, now: float, chosen: bool) -> list[Action]:
-        self._is_chosen = chosen
-        self._wish = None
-        return self._enter(state, reason, now)
+    def _pass(self, wish: Wish[PrimaryState] | None, reason: str, now: float) -> list[Action]:
+        """Everything, as an operator wishes or by itself."""
+        self._is_chosen = wish is not None
+        if wish is None:
+            return self._enter(PrimaryState.SOLO, reason, now)
+        wish.reach()
+        missed = f"; {wish.shortfall}, so that what was held leaves uncompared" if wish.shortfall else ""
+        return self._enter(wish.goal, reason + missed, now)
 
     def _enter(self, state: PrimaryState, reason: str, now: float) -> list[Action]:
         before, self.state, self.reason = self.state, state, reason
         if before is not state:
             self.since = now
             self._entered[state] += 1
-        if state in _HELD and before not in _HELD:
+        if state in HELD and before not in HELD:
             self._deadline = now + self.policy.secondary_timeout
         entered: list[Action] = [Entered(state.value, reason)]
         if state is PrimaryState.PROTECTED:
             self.is_synchronised = True
+            if wish := self._wishes.waiting_for(Stage.COMPARISON):
+                wish.reach()
             return entered + self._give_back(reason)
-        self.is_synchronised &= state in _STILL
+        self.is_synchronised &= state in STILL
         return entered
 
     def _give_back(self, reason: str) -> list[Action]:

@@ -13,6 +13,10 @@
     ALONE              failover                    ASKING               AskArbiter
     ASKING             arbiter_answered            LIVE, if won,        GoLive
                                                    or ALONE
+    UNSYNCHRONISED,    guest_lost                  UNSYNCHRONISED       -
+    STANDBY
+    ALONE, ASKING      guest_lost                  ALONE                GiveBack (1)
+    any but LIVE       guest_found                 (same)               -
     any but LIVE       failover with `fenced`      LIVE                 GoLive, AskArbiter (3)
 
 (1) Of what is won after that.
@@ -21,9 +25,12 @@
 
 1. LIVE is final, and needs an arbiter that was won or an operator who says that the primary is off.
 2. Clients may have seen what this side does not know of, and an operator must accept that, if the replicas were not
-   synchronised, or the primary had said that it goes on alone, or it may have done so since: `secondary_timeout` after
-   it last heard this side.  Where the arbiter is asked, its answer tells the last of these.
+   synchronised, or the primary had said that it goes on alone, or it may have done so since.  Where there is an arbiter
+   its answer tells the last of these, and `fenced` does not wait for it; else it may have from `secondary_timeout` on
+   after it last heard this side.
 3. While the primary is connected only an operator's `fenced` counts.
+4. Without a guest that answers nothing goes live, whoever says so, and nobody is asked.  One that answers again may be
+   another one, and so knows nothing until the replicas are synchronised anew.
 """
 
 from __future__ import annotations
@@ -71,15 +78,18 @@ class SecondaryCounters:
 class SecondaryMembership:
     """See the table above."""
 
-    def __init__(self, policy: SecondaryPolicy, now: float, *, live: bool = False) -> None:
-        """`live`: as it was when the daemon ended."""
+    def __init__(self, policy: SecondaryPolicy, now: float, *, live: bool = False, guest_is_there: bool = True) -> None:
+        """`live`: as it was when the daemon ended; `guest_is_there`: else it has not been heard of yet."""
         self.policy = policy
         self.state = SecondaryState.LIVE if live else SecondaryState.ALONE
         self.since = now
         self.reason = "it had gone live before the daemon began" if live else "no primary has been heard yet"
         self._question = Question(Claim.FAILOVER, policy.arbiter, policy.retry)
         self._losses = self._failovers_refused = 0
-        self._is_connected = self._is_synchronised = self._primary_is_solo = False
+        self._guest_is_there, self._guest_was_lost = guest_is_there, False
+        self._is_connected = self._is_synchronised = False
+        self.solo_heard = 0
+        """By which number the primary has said that it goes on alone, or is about to; 0: it does not."""
         self._secondary_timeout = self._heard = 0.0
         self._lost_at: float | None = None
         self._loss = self._why = ""
@@ -93,10 +103,14 @@ class SecondaryMembership:
         risks = []
         if not self._is_synchronised:
             risks.append("the replicas were not synchronised")
-        if self._primary_is_solo:
+        if self.solo_heard:
             risks.append("the primary had said that it goes on alone")
+        if not fenced or not self._is_synchronised:
+            return risks
         unheard = now - self._heard
-        if fenced and self._is_synchronised and unheard >= self._secondary_timeout:
+        if self._question.exists:
+            risks.append("only the arbiter, which is not waited for, knows whether the primary has gone on alone")
+        elif unheard >= self._secondary_timeout:
             risks.append(
                 f"the primary may have gone on alone: it holds packets for {self._secondary_timeout:g} s,"
                 f" and heard this side {unheard:.1f} s ago"
@@ -110,7 +124,8 @@ class SecondaryMembership:
         self._secondary_timeout = secondary_timeout
         self._heard = now
         self._is_connected = True
-        self._is_synchronised = self._primary_is_solo = False
+        self._is_synchronised = False
+        self.solo_heard = 0
         if self.state is SecondaryState.LIVE:
             return []
         return self._enter(
@@ -133,7 +148,7 @@ class SecondaryMembership:
         """
         if self.state is SecondaryState.LIVE:
             return []
-        if is_so and self.state is not SecondaryState.STANDBY:
+        if is_so and self._guest_is_there and self.state is not SecondaryState.STANDBY:
             self._is_synchronised = True
             entered = self._enter(SecondaryState.STANDBY, "ready to take over", now)
             return [*entered, *self._question.give_back(self.reason)]
@@ -142,10 +157,9 @@ class SecondaryMembership:
             return self._enter(SecondaryState.UNSYNCHRONISED, "the replicas are no longer synchronised", now)
         return []
 
-    def primary_is_solo(self, is_so: bool, _now: float) -> list[Action]:
-        """What the primary says of itself."""
-        self._primary_is_solo = is_so
-        return []
+    def primary_is_solo(self, number: int) -> None:
+        """What the primary says of itself; it waits to be told that this was heard."""
+        self.solo_heard = number
 
     def primary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
         """The link is down; or it is up, and the replicas are no longer in COLO."""
@@ -158,11 +172,33 @@ class SecondaryMembership:
         self._loss = f"the primary is lost: {why}"
         return self._enter(SecondaryState.ALONE, self._loss, now)
 
+    # This side's own guest.
+
+    def guest_lost(self, why: str, now: float) -> list[Action]:
+        """There is nothing that could go live."""
+        self._guest_is_there = self._is_synchronised = False
+        self._guest_was_lost = True
+        if self.state is SecondaryState.LIVE:
+            return []
+        follows = self.state in (SecondaryState.UNSYNCHRONISED, SecondaryState.STANDBY)
+        state = SecondaryState.UNSYNCHRONISED if follows else SecondaryState.ALONE
+        return self._enter(state, f"this side's guest is gone: {why}", now)
+
+    def guest_found(self, now: float) -> list[Action]:
+        """It is there, or there again and perhaps another one."""
+        is_back = self._guest_was_lost and not self._guest_is_there
+        self._guest_is_there = True
+        if not is_back or self.state is SecondaryState.LIVE:
+            return []
+        return self._enter(
+            self.state, "this side's guest is there again, and the replicas are not synchronised yet", now
+        )
+
     # Time, and the arbiter.
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        waits = self.state is SecondaryState.ALONE and not self._is_connected
+        waits = self.state is SecondaryState.ALONE and self._guest_is_there and not self._is_connected
         if not waits or not self.policy.automatic or self._lost_at is None:
             return []
         is_due = now >= self._lost_at + self.policy.primary_timeout and self._question.is_due(now)
@@ -199,6 +235,11 @@ class SecondaryMembership:
         return [*self._go_live("an operator says that the primary is off", now), *self._question.ask(self.reason)]
 
     def _refuse(self, fenced: bool, accept_loss: bool, now: float) -> None:
+        if not self._guest_is_there:
+            raise OperatorError(
+                "this side's QEMU does not answer: there is no guest that could go live",
+                "see that it runs, and that nobody else uses its socket; a guest that is started anew knows nothing",
+            )
         if self._is_connected and not fenced:
             raise OperatorError(
                 "the primary is connected", "if it is to be off all the same, see to that and then give --fenced"

@@ -69,12 +69,17 @@ def daemon(file):
     answer, ready, stop = dict(STATUS), threading.Event(), []
 
     def echo(request):
-        return {"state": request.pop("verb"), "reason": json.dumps(request) if request else ""}
+        state = request.pop("verb")
+        return {"state": state, "reason": json.dumps(request) if request else "", "done": True, "problem": ""}
+
+    def refuse(request):
+        return {"state": "lost", "reason": "silence", "done": False, "problem": "the arbiter does not allow it"}
 
     async def serve():
         verbs = {
             "status": lambda request: answer,
             **dict.fromkeys(["failover", "solo", "resume"], echo),
+            "drain": refuse,
             **refusing(["protect"], "no secondary is connected", "see its log"),
             "reload": lambda request: {"changed": answer["changed"]},
         }
@@ -235,6 +240,11 @@ def test_a_decision_is_handed_on_and_its_outcome_printed(arguments, line, file, 
     assert main([*arguments, str(file)]) == 0
     assert main([*arguments, "--guest", "web", "--run-dir", config.load(file).run_dir]) == 0
     assert capsys.readouterr().out == f"{line}\n" * 2
+
+
+def test_a_decision_that_comes_to_nothing_is_status_1(file, daemon, capsys):
+    assert main(["drain", str(file)]) == 1
+    assert capsys.readouterr().out == "lost: silence; not done: the arbiter does not allow it\n"
 
 
 def test_a_decision_that_is_refused_is_one_sentence(file, daemon):

@@ -267,9 +267,40 @@ def test_a_primary_that_an_operator_set_solo_compares_again(tmp_path: Path, verb
             (alone,) = hosts.queue.put(named("alone"))
             await hosts.released(alone)
             await hosts.b.enters("unsynchronised")
-            await hosts.a.ask(verb)
+            answer = await hosts.a.ask(verb)
+            assert answer["done"]
+            assert verb == "resume" or answer["state"] == "protected"
             await hosts.protected()
             await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+def test_protect_says_why_the_replicas_are_not_compared(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        hurry = '[checkpoint]\nprovider = "qmp"\nqmp = "/nowhere/qmp"\ntimeout = 0.2\npause_timeout = 0.1'
+        async with two_hosts(tmp_path, sections=hurry) as hosts:
+            await hosts.a.start()
+            await hosts.b.start()
+            await hosts.a.enters("unsynchronised")
+            answer = await hosts.a.ask("protect")
+            assert (answer["done"], answer["state"]) == (False, "unsynchronised")
+            assert answer["problem"] == "the replicas are not compared after 0.3 s"
+
+    play(scenario)
+
+
+def test_an_order_is_done_whatever_is_not_in_force(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.cable.cut()
+            await hosts.b.enters("alone")
+            (ports,) = hosts.b.ports
+            ports.mends = False
+            ports.faults.append(Fault("rule", "the rule is gone"))
+            await hosts.b.enters("unprotected")
+            answer = await hosts.fail_over()
+            assert (answer["done"], answer["state"], hosts.b.state) == (True, "live", "unprotected")
 
     play(scenario)
 
@@ -284,6 +315,40 @@ def test_resume_while_the_secondary_is_away_compares_once_it_is_back(tmp_path: P
             hosts.cable.mend()
             await hosts.protected()
             await hosts.both_send(named("again"))
+
+    play(scenario)
+
+
+def test_without_a_provider_only_a_divergence_complains_that_there_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            for order in (["drain", "resume"], ["solo", "resume"], ["solo", "protect"]):
+                for verb in order:
+                    await hosts.a.ask(verb)
+                await hosts.protected()
+            assert "what diverged stays held" not in caplog.text
+            await hosts.held(named("one"))
+            hosts.tap.put(named("other"))
+            await hosts.until(lambda: "what diverged stays held" in caplog.text)
+
+    play(scenario)
+
+
+def test_resume_ends_a_solo_that_nobody_ordered_and_holds_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.lose_patience()
+            hosts.cable.cut()
+            await hosts.a.enters("solo")
+            hosts.lose_patience(10.0)
+            assert (await hosts.a.ask("resume"))["state"] == "waiting"
+            held = await hosts.held(named("held"))
+            hosts.cable.mend()
+            await hosts.protected()
+            hosts.tap.put(named("held"))
+            await hosts.released(*held)
 
     play(scenario)
 
@@ -321,16 +386,70 @@ def test_drain_lets_all_pass_after_a_checkpoint(tmp_path: Path) -> None:
     play(scenario)
 
 
+def test_drain_says_that_there_was_no_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        failing = '[checkpoint]\nretry_interval = 0.05\ncommand = ["false"]'
+        async with joined(tmp_path, sections=failing) as hosts:
+            (held,) = await hosts.held(named("held"))
+            hosts.lose_patience()
+            answer = await hosts.a.ask("drain")
+            assert (answer["done"], answer["state"]) == (False, "drained")
+            assert "no checkpoint within 0.05 s, so that what was held leaves uncompared" in answer["reason"]
+            await hosts.released(held)
+            assert hosts.a.counter("released_uncompared_packets") == 1
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("policy", ["solo", "closed"])
+def test_while_the_link_is_down_nobody_goes_on_alone_of_whom_the_secondary_knows_nothing(
+    tmp_path: Path, policy: str
+) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path, link_a=f'on_secondary_lost = "{policy}"') as hosts:
+            (held,) = await hosts.held(named("held"))
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            for verb in ("solo", "drain"):
+                with pytest.raises(PeerError, match=r"the secondary is not connected.*then `solo --fenced`"):
+                    await hosts.a.ask(verb)
+            assert (hosts.a.state, hosts.queue.accepted) == ("lost", [])
+            # So it is right.
+            assert hosts.b.status["risks"] == []
+            assert (await hosts.a.ask("solo", fenced=True))["done"]
+            await hosts.released(held)
+
+    play(scenario)
+
+
+def test_nothing_passes_before_the_secondary_has_said_that_it_knows(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as hosts:
+            hosts.b.daemon._hear_whether_it_is_solo = lambda _: None
+            (held,) = await hosts.held(named("held"))
+            solo = asyncio.create_task(hosts.a.ask("solo"))
+            await hosts.until(lambda: hosts.a.daemon._protector.membership.alone)
+            await settle()
+            assert (solo.done(), hosts.queue.accepted) == (False, [])
+            hosts.cable.cut()
+            answer = await solo
+            assert (answer["done"], answer["state"]) == (False, "lost")
+            assert answer["problem"].startswith("the secondary is lost: the link is down")
+            assert held not in hosts.queue.accepted
+
+    play(scenario)
+
+
 def test_the_secondary_knows_at_once_that_all_passes(tmp_path: Path) -> None:
-    """Though the link is cut as soon as the first packet has left."""
+    """Though the link is cut as soon as anything could have left."""
 
     async def scenario() -> None:
         async with joined(tmp_path) as hosts:
-            await hosts.a.ask("solo")
-            await hosts.b.enters("unsynchronised")
+            assert (await hosts.a.ask("solo"))["done"]
             hosts.cable.cut()
             await hosts.b.enters("alone")
-            with pytest.raises(PeerError, match="accept-loss"):
+            with pytest.raises(PeerError, match=r"the primary had said that it goes on alone.*accept-loss"):
                 await hosts.b.ask("failover", fenced=True)
 
     play(scenario)
@@ -496,8 +615,27 @@ def test_a_failover_that_the_arbiter_refuses_is_answered(tmp_path: Path) -> None
             hosts.cable.cut()
             await hosts.b.enters("alone")
             answer = await hosts.b.ask("failover")
-            assert (answer["state"], hosts.b.counter("arbiter_refused")) == ("alone", 1)
+            assert (answer["done"], answer["state"], hosts.b.counter("arbiter_refused")) == (False, "alone", 1)
+            assert answer["reason"].endswith("the arbiter does not allow to go live")
             assert hosts.uplink is None
+            for verb in ("solo", "drain"):
+                answer = await hosts.a.ask(verb)
+                assert answer["problem"] == "the arbiter does not allow it"
+                assert (answer["done"], answer["state"]) == (False, "lost")
+
+    play(scenario)
+
+
+def test_of_two_sides_that_are_told_to_go_on_alone_one_does(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first_comes = f'[arbiter]\ncommand = ["/bin/mkdir", "{tmp_path}/won"]'
+        async with joined(tmp_path, sections=first_comes) as hosts:
+            hosts.cable.cut()
+            await hosts.a.enters("lost")
+            await hosts.b.enters("alone")
+            answers = await asyncio.gather(hosts.a.ask("solo"), hosts.b.ask("failover"))
+            assert sorted(answer["done"] for answer in answers) == [False, True]
+            assert [answer["done"] for answer in answers] == [hosts.a.state == "solo", hosts.b.state == "live"]
 
     play(scenario)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -127,9 +128,11 @@ def test_solo_ends_with_protect_and_a_checkpoint(tmp_path: Path) -> None:
             checkpoint(hosts.b, hosts.a)
             await settle()
             assert hosts.a.state == "solo"
-            await hosts.a.ask("protect")
+            protect = asyncio.create_task(hosts.a.ask("protect"))
+            await hosts.until(lambda: hosts.a.status["checkpoint"]["reasons"].get("protect"))
+            assert not protect.done()
             checkpoint(hosts.b, hosts.a)
-            await hosts.protected()
+            assert (await protect)["state"] == "protected"
 
     play(scenario)
 

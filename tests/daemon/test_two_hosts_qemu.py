@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from colo_bridge.checkpoint.providers import monitor
+from colo_bridge.daemon import secondary
+from colo_bridge.errors import PeerError
 from tests.checkpoint.fake_qemu import FakeQemu
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import TO_GUEST, Hosts, free_port, named, play, two_hosts
+from tests.daemon.hosts import TO_GUEST, Hosts, free_port, named, play, settle, two_hosts
 from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly", "at_once")
@@ -163,6 +165,50 @@ def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) ->
     play(scenario)
 
 
+def test_a_secondary_without_its_qemu_does_not_go_live(tmp_path: Path) -> None:
+    """Whoever wants it to; and not with another guest, unless that is accepted."""
+
+    async def scenario() -> None:
+        by_itself = 'on_primary_lost = "arbiter"\nprimary_timeout = 0.05'
+        arbiter = '[arbiter]\ncommand = ["true"]'
+        async with in_colo(tmp_path, sections=arbiter, link_b=by_itself) as pair:
+            b = pair.hosts.b
+            await pair.secondary.die()
+            await b.enters("unsynchronised")
+            pair.hosts.cable.cut()
+            await b.enters("alone")
+            for words in ({}, {"fenced": True, "accept_loss": True}):
+                with pytest.raises(PeerError, match=r"this side's QEMU does not answer.*see that it runs"):
+                    await b.ask("failover", **words)
+            pair.secondary.migration = ""
+            await pair.secondary.start()
+            await pair.hosts.until(lambda: b.status["replica"] == "running")
+            await b.until(lambda: "there again" in b.status["reason"])
+            await settle()
+            assert (b.state, b.counter("arbiter_asked")) == ("alone", 0)
+            with pytest.raises(PeerError, match="the replicas were not synchronised"):
+                await b.ask("failover")
+            assert (await b.ask("failover", accept_loss=True))["done"]
+
+    play(scenario)
+
+
+def test_a_daemon_that_has_not_reached_its_qemu_yet_does_not_go_live(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        qemu = FakeQemu(tmp_path / "b.qmp")
+        follows = f'[checkpoint]\nprovider = "qmp"\nqmp = "{qemu.path}"'
+        async with two_hosts(tmp_path, sections=follows) as hosts:
+            await hosts.b.start()
+            with pytest.raises(PeerError, match="this side's QEMU does not answer"):
+                await hosts.fail_over()
+            await qemu.start()
+            await hosts.b.until(lambda: hosts.b.status["replica"] != "offline")
+            assert (await hosts.fail_over())["done"]
+            await qemu.die()
+
+    play(scenario)
+
+
 def test_a_secondary_that_goes_live_tells_its_qemu_that_it_is_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with in_colo(tmp_path) as pair:
@@ -194,21 +240,22 @@ def test_a_checkpoint_that_ends_after_the_decision_to_go_live_tells_which_number
 
 
 def test_a_guest_whose_qemu_cannot_be_told_that_it_is_alone_is_served_all_the_same(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(secondary, "_PATIENCE", 0.05)
+    monkeypatch.setattr(monitor, "ANSWER_SECONDS", 0.2)
 
     async def scenario() -> None:
         port = free_port()
         async with in_colo(tmp_path, link_b=f'listen = "127.0.0.1:{port}"') as pair:
             hosts = pair.hosts
-            await pair.secondary.die()
-            await hosts.until(lambda: hosts.b.status["replica"] == "offline")
+            pair.secondary.silent.add("x-colo-lost-heartbeat")
             await hosts.fail_over()
             hosts.tap.put(named("alone"))
             await hosts.until(lambda: named("alone") in hosts.uplink.sent)
             await hosts.until(lambda: f"the link listens at 127.0.0.1:{port}" in caplog.text)
-            await pair.secondary.start()
+            pair.secondary.silent.clear()
             await hosts.until(lambda: pair.secondary.alone == 1)
             await hosts.until(lambda: hosts.b.status["checkpoint"]["replicas"] == {"primary": "running"})
 

@@ -55,7 +55,7 @@ def test_both_sides_greet_and_learn_of_each_other():
         (
             PRIMARY,
             replace(SECONDARY, version=Version(2, 0)),
-            r"version 2\.0 of the link's protocol came to a side that speaks 1\.1",
+            r"version 2\.0 of the link's protocol came to a side that speaks 1\.2",
         ),
     ],
 )

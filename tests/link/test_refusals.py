@@ -85,7 +85,7 @@ def said(sentence: str) -> str:
     [
         pytest.param(
             {"version": Version(2, 0)},
-            r"a greeting in version 2\.0 of the link's protocol came to a side that speaks 1\.1 "
+            r"a greeting in version 2\.0 of the link's protocol came to a side that speaks 1\.2 "
             r"\(install the same version of colo-bridge on both hosts\)",
             id="version",
         ),

@@ -1,10 +1,22 @@
 """The primary's membership: every row of its table, and what an operator may say when."""
 
+from dataclasses import replace
+
 import pytest
 
 from colo_bridge.errors import OperatorError
-from colo_bridge.membership.actions import AskArbiter, Claim, Entered, GiveBack, Refused, RequestCheckpoint, Traffic
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.actions import (
+    Announce,
+    AskArbiter,
+    Claim,
+    Entered,
+    GiveBack,
+    Refused,
+    RequestCheckpoint,
+    Traffic,
+)
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 
 ALONE = PrimaryPolicy(secondary_timeout=5.0, solo=True, arbiter=False)
 CLOSING = PrimaryPolicy(secondary_timeout=5.0, solo=False, arbiter=False)
@@ -20,6 +32,11 @@ LOSE_ARBITER = ("arbiter_answered", False)
 GUEST_LOST = ("guest_lost", "killed")
 GUEST_FOUND = ("guest_found",)
 LIVE = ("peer_is_live", "an operator")
+COLO_ENDED = ("secondary_lost", "COLO has ended", {"link_is_up": True})
+KNOW = ("knows",)
+"""The secondary says that it has heard what it was told last."""
+CHECKPOINT = ("checkpoint_done",)
+DONE = (True, "")
 
 WAYS = {
     PrimaryState.WAITING: [],
@@ -53,6 +70,8 @@ class Side:
             if name == "wait":
                 self.now += arguments[0]
                 self.actions = self.membership.tick(self.now)
+            elif name == "knows":
+                self.actions = self.membership.secondary_knows(self.membership.alone, self.now)
             else:
                 keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
                 self.actions = getattr(self.membership, name)(*arguments, self.now, **keywords)
@@ -61,6 +80,14 @@ class Side:
     @property
     def state(self):
         return self.membership.state
+
+    @property
+    def outcome(self):
+        """Whether what an operator asked for last is done, and why not; None: that is not decided yet."""
+        wish = self.membership.wish
+        if wish is None:
+            return DONE
+        return None if wish.is_open else (wish.is_done, wish.problem)
 
     @property
     def told(self):
@@ -300,7 +327,7 @@ def test_an_answer_for_a_guest_that_is_gone_is_given_back():
 
 @pytest.mark.parametrize("ways", [("drain",), ("solo",)])
 def test_what_an_operator_chose_outlasts_the_guest(ways):
-    side = Side(ALONE, ways, GUEST_LOST, GUEST_FOUND)
+    side = Side(ALONE, JOIN, COMPARE, ways, CHECKPOINT, KNOW, GUEST_LOST, GUEST_FOUND)
     assert side.membership.traffic is Traffic.PASS
 
 
@@ -348,10 +375,58 @@ def test_solo_of_an_operator_who_says_that_the_other_side_is_off_is_at_once(stat
     assert side.membership.traffic is Traffic.PASS
 
 
-@pytest.mark.parametrize("ways", [[], [JOIN], [JOIN, COMPARE], [JOIN, LOSE], [WAIT]])
-def test_solo_without_an_arbiter_is_at_once(ways):
-    side = Side(CLOSING, *ways, ("solo",))
-    assert side.state is PrimaryState.SOLO
+@pytest.mark.parametrize("ways", [[JOIN], [JOIN, COMPARE], [JOIN, COMPARE, COLO_ENDED], [JOIN, WAIT]])
+def test_solo_without_an_arbiter_waits_until_the_secondary_knows(ways):
+    side = Side(CLOSING, *ways)
+    before = side.state
+    assert side.membership.alone == 0
+    assert side.do(("solo",)).told == [Announce()]
+    assert (side.state, side.membership.alone > 0, side.outcome) == (before, True, None)
+    assert side.do(KNOW).state is PrimaryState.SOLO
+    assert (side.membership.alone > 0, side.outcome) == (True, DONE)
+
+
+def test_what_the_secondary_has_heard_before_is_not_enough():
+    side = Side(CLOSING, JOIN, COMPARE, ("solo",))
+    old = side.membership.alone
+    assert side.do(("resume",)).membership.alone == 0
+    assert side.do(("solo",), ("secondary_knows", old)).state is PrimaryState.PROTECTED
+    assert side.do(KNOW).state is PrimaryState.SOLO
+
+
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        (LOSE, "the secondary is lost: silence"),
+        (WAIT, "the secondary has not answered for 5 s"),
+        (GUEST_LOST, "the primary's guest is gone"),
+    ],
+)
+def test_nothing_passes_of_which_the_secondary_does_not_know(step, problem):
+    side = Side(CLOSING, JOIN, COMPARE, ("solo",), step)
+    assert side.outcome == (False, problem)
+    assert (side.membership.traffic is Traffic.PASS, side.membership.alone) == (False, 0)
+    assert side.do(KNOW).actions == []
+
+
+@pytest.mark.parametrize("ways", [[], [JOIN, LOSE], [JOIN, COMPARE, COLO_ENDED, LOSE], [WAIT]])
+@pytest.mark.parametrize("verb", ["solo", "drain"])
+def test_without_an_arbiter_nobody_goes_on_alone_while_the_secondary_is_not_connected(ways, verb):
+    side = Side(CLOSING, *ways)
+    with pytest.raises(OperatorError, match=r"not connected, and no arbiter.*make sure that it is off.*solo --fenced"):
+        side.do((verb,))
+    assert side.membership.traffic is not Traffic.PASS
+
+
+@pytest.mark.parametrize(("verb", "state"), [("solo", PrimaryState.SOLO), ("drain", PrimaryState.DRAINED)])
+def test_where_all_passes_already_nobody_has_to_know(verb, state):
+    side = Side(ALONE, WAIT, (verb,))
+    assert (side.state, side.outcome) == (state, DONE)
+
+
+@pytest.mark.parametrize("ways", [[WAIT], [JOIN, WAIT]])
+def test_the_secondary_is_told_of_a_solo_that_nobody_ordered(ways):
+    assert Side(ALONE, *ways).membership.alone > 0
 
 
 @pytest.mark.parametrize("state", [PrimaryState.WAITING, PrimaryState.PROTECTED, PrimaryState.LOST])
@@ -359,11 +434,12 @@ def test_solo_with_an_arbiter_is_asked_for(state):
     side = side_in(state).do(("solo",))
     assert side.told == [AskArbiter(Claim.SOLO, "an operator said so")]
     assert side.state is state
-    assert side.membership.is_deciding
-    assert side_in(state).do(("solo",), WIN).state is PrimaryState.SOLO
+    assert side.outcome is None
+    won = side_in(state).do(("solo",), WIN)
+    assert (won.state, won.outcome) == (PrimaryState.SOLO, DONE)
     assert side.do(LOSE_ARBITER).state is state
     assert side.told == [Refused(Claim.SOLO)]
-    assert not side.membership.is_deciding
+    assert side.outcome == (False, "the arbiter does not allow it")
 
 
 def test_a_forced_solo_is_told_to_the_arbiter():
@@ -379,7 +455,7 @@ def test_solo_joins_the_question_under_way():
 
 
 def test_what_an_operator_chose_ends_by_protect_and_a_comparison():
-    side = Side(ALONE, JOIN, ("solo",), COMPARE)
+    side = Side(ALONE, JOIN, ("solo",), KNOW, COMPARE)
     assert side.state is PrimaryState.SOLO
     assert side.do(("protect",)).told == [RequestCheckpoint("protect")]
     assert side.state is PrimaryState.SOLO
@@ -387,20 +463,30 @@ def test_what_an_operator_chose_ends_by_protect_and_a_comparison():
 
 
 def test_what_an_operator_chose_lasts_while_nothing_is_compared():
-    side = Side(ALONE, JOIN, COMPARE, ("solo",), LOSE, ("wait", 60.0), JOIN, ("wait", 60.0), COMPARE)
+    side = Side(ALONE, JOIN, COMPARE, ("solo",), KNOW, LOSE, ("wait", 60.0), JOIN, ("wait", 60.0), COMPARE)
     assert side.state is PrimaryState.SOLO
 
 
-@pytest.mark.parametrize(
-    ("ways", "state"), [([], PrimaryState.WAITING), ([JOIN, COMPARE], PrimaryState.UNSYNCHRONISED)]
-)
+@pytest.mark.parametrize(("ways", "state"), [([LOSE], PrimaryState.WAITING), ([], PrimaryState.UNSYNCHRONISED)])
 def test_resume_ends_what_an_operator_chose(ways, state):
     for verb in ("solo", "drain"):
-        side = Side(ALONE, *ways, (verb,), ("checkpoint_done",), ("wait", 60.0), ("resume",))
+        side = Side(ALONE, JOIN, COMPARE, (verb,), CHECKPOINT, KNOW, *ways, ("wait", 60.0), ("resume",))
         assert side.state is state
-        assert side.told == ([RequestCheckpoint("resume")] if ways else [])
+        assert side.told == ([] if ways else [RequestCheckpoint("resume")])
         assert side.do(("wait", 4.9)).state is state
         assert side.do(("wait", 0.1)).state is PrimaryState.SOLO
+
+
+@pytest.mark.parametrize(
+    ("ways", "state"), [([], PrimaryState.WAITING), ([JOIN, COMPARE, LOSE], PrimaryState.WAITING), ([JOIN], None)]
+)
+def test_resume_holds_again_after_a_solo_that_nobody_ordered(ways, state):
+    side = Side(ALONE, *ways, WAIT)
+    assert side.state is PrimaryState.SOLO
+    side.do(("resume",), ("wait", 4.9))
+    assert side.state is (state or PrimaryState.UNSYNCHRONISED)
+    assert side.membership.traffic is Traffic.COMPARE
+    assert side.do(("wait", 0.1)).state is PrimaryState.SOLO
 
 
 def test_resume_opens_what_was_closed_for_a_while():
@@ -426,7 +512,7 @@ def test_what_has_passed_keeps_the_other_side_from_winning_until_it_is_compared_
         PrimaryState.PROTECTED,
         PrimaryState.LOST,
         PrimaryState.ASKING,
-        PrimaryState.SOLO,
+        PrimaryState.LIVE,
     ],
 )
 def test_there_is_nothing_to_resume_from(state):
@@ -435,8 +521,10 @@ def test_there_is_nothing_to_resume_from(state):
 
 
 def test_resume_takes_back_what_was_not_decided_yet():
-    side = side_in(PrimaryState.PROTECTED).do(("solo",), ("resume",))
-    assert not side.membership.is_deciding
+    side = side_in(PrimaryState.PROTECTED).do(("solo",))
+    solo = side.membership.wish
+    assert side.do(("resume",)).outcome == DONE
+    assert (solo.is_done, solo.problem) == (False, "an operator resumed")
     (given,) = side.do(WIN).told
     assert isinstance(given, GiveBack)
     assert side.state is PrimaryState.PROTECTED
@@ -456,25 +544,88 @@ def test_protect_asks_for_a_checkpoint(state):
 
 
 def test_what_is_protected_needs_no_protect():
-    assert side_in(PrimaryState.PROTECTED).do(("protect",)).actions == []
+    side = side_in(PrimaryState.PROTECTED).do(("protect",))
+    assert (side.actions, side.outcome) == ([], DONE)
+
+
+# What comes of an order.
+
+
+@pytest.mark.parametrize(
+    ("ways", "outcome"),
+    [
+        ([COMPARE], DONE),
+        ([("wait", 39.9)], None),
+        ([("wait", 39.9), COMPARE], DONE),
+        ([("wait", 40.0)], (False, "the replicas are not compared after 40 s")),
+        ([LOSE], (False, "the secondary is lost: silence")),
+        ([GUEST_LOST], (False, "the primary's guest is gone")),
+        ([LIVE], (False, "the other side has gone live")),
+        ([("solo",)], None),
+    ],
+)
+def test_protect_is_done_once_the_replicas_are_compared(ways, outcome):
+    side = side_in(PrimaryState.UNSYNCHRONISED).do(("protect",))
+    protect = side.membership.wish
+    side.do(*ways)
+    assert side.outcome == outcome
+    assert protect.is_done is (outcome == DONE)
+
+
+def test_who_has_asked_hears_what_became_of_it_whatever_comes_after():
+    side = side_in(PrimaryState.PROTECTED).do(("solo",))
+    solo = side.membership.wish
+    side.do(("protect",))
+    assert (solo.is_done, solo.problem) == (False, "another order has taken its place")
+    assert side.outcome == DONE
+
+
+def test_what_was_won_too_late_for_an_order_is_given_back():
+    (given,) = side_in(PrimaryState.PROTECTED).do(("solo",), ("protect",), WIN).told
+    assert isinstance(given, GiveBack)
 
 
 # Drain.
 
 
-@pytest.mark.parametrize("last", [("checkpoint_done",), WAIT, LOSE])
-def test_a_drain_waits_for_a_checkpoint(last):
+@pytest.mark.parametrize(
+    ("last", "missed"),
+    [
+        (("checkpoint_done",), ""),
+        (WAIT, "; no checkpoint within 5 s, so that what was held leaves uncompared"),
+        (
+            COLO_ENDED,
+            "; no checkpoint, because the secondary is lost: COLO has ended, so that what was held leaves uncompared",
+        ),
+    ],
+)
+def test_a_drain_waits_for_a_checkpoint(last, missed):
     side = Side(ALONE, JOIN, COMPARE, ("drain",))
     assert side.told == [RequestCheckpoint("drain")]
     assert side.do(("wait", 4.9)).state is PrimaryState.PROTECTED
-    assert side.membership.is_deciding
-    assert side.do(last).state is PrimaryState.DRAINED
+    assert side.outcome is None
+    assert side.do(last).told == [Announce()]
+    assert side.do(KNOW).state is PrimaryState.DRAINED
+    assert side.membership.reason == f"an operator said so{missed}"
+    assert side.outcome == (not missed, "")
     assert side.membership.traffic is Traffic.PASS
     assert side.do(("wait", 60.0), LOSE, JOIN, ("wait", 60.0)).state is PrimaryState.DRAINED
 
 
 def test_without_a_secondary_a_drain_waits_for_nothing():
-    assert Side(CLOSING, ("drain",)).state is PrimaryState.DRAINED
+    side = Side(ARBITRATED, ("drain",), WIN)
+    assert (side.state, side.outcome) == (PrimaryState.DRAINED, DONE)
+
+
+def test_a_secondary_that_is_lost_before_it_knows_ends_a_drain():
+    side = Side(ALONE, JOIN, COMPARE, ("drain",), LOSE)
+    assert (side.state, side.outcome) == (PrimaryState.LOST, (False, "the secondary is lost: silence"))
+
+
+def test_where_nobody_makes_checkpoints_a_drain_waits_for_none():
+    side = Side(replace(ALONE, checkpoints=False), JOIN, COMPARE, ("drain",))
+    assert side.told == [Announce()]
+    assert (side.do(KNOW).state, side.outcome) == (PrimaryState.DRAINED, DONE)
 
 
 @pytest.mark.parametrize(("answer", "state"), [(WIN, PrimaryState.DRAINED), (LOSE_ARBITER, PrimaryState.PROTECTED)])

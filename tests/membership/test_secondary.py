@@ -20,6 +20,9 @@ ACCEPTED = ("failover", {"fenced": False, "accept_loss": True})
 FENCED_ACCEPTED = ("failover", {"fenced": True, "accept_loss": True})
 WIN = ("arbiter_answered", True)
 LOSE_ARBITER = ("arbiter_answered", False)
+GUEST_LOST = ("guest_lost", "killed")
+GUEST_FOUND = ("guest_found",)
+SOLO = ("solo", 1)
 STANDBY = [JOIN, SYNCHRONISE]
 
 WAYS = {
@@ -47,6 +50,9 @@ class Side:
                 self.actions = self.membership.tick(self.now)
             elif name == "heard":
                 self.membership.primary_heard(self.now)
+            elif name == "solo":
+                self.actions = []
+                self.membership.primary_is_solo(*arguments)
             elif name == "failover":
                 self.actions = self.membership.failover(now=self.now, **arguments[0])
             elif name == "primary_lost":
@@ -106,9 +112,7 @@ def test_what_is_lost_is_lost_once():
     assert side.membership.counters.primary_losses == 1
 
 
-@pytest.mark.parametrize(
-    "step", [JOIN, SYNCHRONISE, ("primary_is_solo", True), LOSE, ("wait", 60.0), FAILOVER, LOSE_ARBITER]
-)
+@pytest.mark.parametrize("step", [JOIN, SYNCHRONISE, SOLO, LOSE, ("wait", 60.0), FAILOVER, LOSE_ARBITER])
 def test_live_is_final(step):
     side = side_in(SecondaryState.LIVE).do(step)
     assert (side.state, side.told) == (SecondaryState.LIVE, [])
@@ -169,6 +173,66 @@ def test_who_follows_a_primary_gives_back_what_it_may_have_won():
     assert Side(MANUAL, *STANDBY).told == []
 
 
+# This side's own guest.
+
+
+@pytest.mark.parametrize("ways", [FENCED, FENCED_ACCEPTED, FAILOVER, ACCEPTED])
+@pytest.mark.parametrize("guest", [[], [GUEST_FOUND, GUEST_LOST]], ids=["never heard of", "gone"])
+def test_without_a_guest_nothing_goes_live_whoever_says_so(ways, guest):
+    side = Side(ARBITRATED, *guest, JOIN, LOSE, guest_is_there=False)
+    with pytest.raises(OperatorError, match=r"this side's QEMU does not answer: .*see that it runs"):
+        side.do(ways)
+    assert side.state is SecondaryState.ALONE
+    assert side.membership.counters.failovers_refused == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        (SecondaryState.UNSYNCHRONISED, SecondaryState.UNSYNCHRONISED),
+        (SecondaryState.STANDBY, SecondaryState.UNSYNCHRONISED),
+        (SecondaryState.ALONE, SecondaryState.ALONE),
+        (SecondaryState.ASKING, SecondaryState.ALONE),
+        (SecondaryState.LIVE, SecondaryState.LIVE),
+    ],
+)
+def test_a_guest_that_is_gone_is_no_standby(state, after):
+    side = side_in(state).do(GUEST_LOST)
+    assert (side.state, side.told) == (after, [])
+    assert state is SecondaryState.LIVE or side.membership.reason == "this side's guest is gone: killed"
+    assert side.do(GUEST_FOUND).state is after
+
+
+def test_without_a_guest_nobody_is_asked():
+    assert Side(AUTOMATIC, *STANDBY, GUEST_LOST, LOSE, ("wait", 60.0)).state is SecondaryState.ALONE
+    assert Side(AUTOMATIC, *STANDBY, LOSE, GUEST_LOST, ("wait", 60.0)).state is SecondaryState.ALONE
+
+
+def test_what_is_won_for_a_guest_that_is_gone_is_given_back():
+    (given,) = side_in(SecondaryState.ASKING).do(GUEST_LOST, WIN).told
+    assert isinstance(given, GiveBack)
+
+
+def test_a_guest_that_is_there_again_may_be_another_one():
+    side = Side(MANUAL, *STANDBY, GUEST_LOST, SYNCHRONISE)
+    assert side.state is SecondaryState.UNSYNCHRONISED
+    side.do(GUEST_FOUND)
+    assert side.membership.reason == "this side's guest is there again, and the replicas are not synchronised yet"
+    with pytest.raises(OperatorError, match="the replicas were not synchronised"):
+        side.do(LOSE, FENCED)
+    assert side.do(FENCED_ACCEPTED).state is SecondaryState.LIVE
+
+
+def test_once_synchronised_again_it_is_as_if_the_guest_had_never_been_gone():
+    assert Side(MANUAL, *STANDBY, GUEST_LOST, GUEST_FOUND, SYNCHRONISE, LOSE, FENCED).state is SecondaryState.LIVE
+
+
+def test_a_guest_that_is_heard_of_for_the_first_time_is_no_news():
+    side = Side(MANUAL, JOIN, GUEST_FOUND, guest_is_there=False)
+    assert (side.actions, side.state) == ([], SecondaryState.UNSYNCHRONISED)
+    assert side.do(GUEST_FOUND).actions == []
+
+
 # By itself.
 
 
@@ -184,7 +248,7 @@ def test_a_primary_that_never_came_is_not_lost():
     assert Side(AUTOMATIC, ("wait", 60.0)).state is SecondaryState.ALONE
 
 
-@pytest.mark.parametrize("ways", [[JOIN], [*STANDBY, ("primary_is_solo", True)], [*STANDBY, ("synchronised", False)]])
+@pytest.mark.parametrize("ways", [[JOIN], [*STANDBY, SOLO], [*STANDBY, ("synchronised", False)]])
 def test_nothing_is_lost_by_itself(ways):
     side = Side(AUTOMATIC, *ways, LOSE, ("wait", 60.0))
     assert side.state is SecondaryState.ALONE
@@ -224,7 +288,7 @@ def test_while_the_primary_is_connected_only_the_operators_word_counts(state):
 
 
 def test_a_fenced_failover_is_told_to_the_arbiter():
-    side = side_in(SecondaryState.ALONE).do(FENCED)
+    side = side_in(SecondaryState.ALONE).do(FENCED_ACCEPTED)
     assert [type(action) for action in side.told] == [GoLive, AskArbiter]
     assert side.do(LOSE_ARBITER).state is SecondaryState.LIVE
 
@@ -236,7 +300,7 @@ def test_a_fenced_failover_is_told_to_the_arbiter():
         ([JOIN, LOSE], "not synchronised"),
         ([*STANDBY, ("synchronised", False), LOSE], "not synchronised"),
         ([*STANDBY, LOSE, JOIN, LOSE], "not synchronised"),
-        ([*STANDBY, ("primary_is_solo", True), LOSE], "had said that it goes on alone"),
+        ([*STANDBY, SOLO, LOSE], "had said that it goes on alone"),
         ([*STANDBY, LOSE, ("wait", 5.0)], "may have gone on alone.*5 s.*5.0 s ago"),
         ([*STANDBY, ("wait", 5.0)], "may have gone on alone"),
         ([*STANDBY, LOSE, ("wait", 4.0), ("heard",), ("wait", 1.0)], "may have gone on alone"),
@@ -255,17 +319,19 @@ def test_a_loss_must_be_accepted(ways, risk):
     [
         [*STANDBY, LOSE, ("wait", 4.9)],
         [*STANDBY, ("wait", 4.0), ("heard",), LOSE, ("wait", 4.9)],
-        [*STANDBY, ("primary_is_solo", True), ("primary_is_solo", False), LOSE],
-        [JOIN, ("primary_is_solo", True), LOSE, *STANDBY, LOSE],
+        [*STANDBY, SOLO, ("solo", 0), LOSE],
+        [JOIN, SOLO, LOSE, *STANDBY, LOSE],
     ],
 )
 def test_nothing_can_be_lost(ways):
     assert Side(MANUAL, *ways, FENCED).state is SecondaryState.LIVE
 
 
-def test_the_arbiter_knows_whether_the_primary_has_gone_solo():
-    side = side_in(SecondaryState.ALONE).do(("wait", 60.0), FAILOVER)
-    assert side.state is SecondaryState.ASKING
+def test_only_the_arbiter_knows_whether_the_primary_has_gone_solo():
+    side = side_in(SecondaryState.ALONE)
+    with pytest.raises(OperatorError, match=r"only the arbiter, which is not waited for.*--accept-loss"):
+        side.do(FENCED)
+    assert side.do(("wait", 60.0), FAILOVER).state is SecondaryState.ASKING
 
 
 def test_what_happened_is_counted():

@@ -3,7 +3,7 @@
 import pytest
 
 from colo_bridge.membership.actions import Traffic
-from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from tests.membership.trouble import trouble
 from tests.membership.world import PRIMARY_TIMEOUT, SECONDARY_TIMEOUT, Kind, World
@@ -75,6 +75,43 @@ def test_what_was_won_once_can_be_won_by_the_other_side_later():
     world.primary.crash()
     world.run(20.0)
     assert world.secondary.membership.state is SecondaryState.LIVE
+
+
+@pytest.mark.parametrize("solo", [False, True])
+def test_without_an_arbiter_nothing_leaves_that_the_secondary_does_not_know_of(solo):
+    world = protected(Kind.NONE, solo=solo)
+    cut(world)
+    world.run(1.0)
+    # The cut is not noticed yet.
+    world.primary.say("solo", world.primary.clock)
+    world.run(2.0)
+    world.primary.say("drain", world.primary.clock)
+    assert world.primary.membership.state is PrimaryState.LOST
+    assert not world.primary.has_passed
+    world.primary.switch_off()
+    world.secondary.failover(fenced=True, accept_loss=False)
+    assert world.secondary.membership.state is SecondaryState.LIVE
+
+
+@pytest.mark.parametrize("accept_loss", [False, True])
+def test_what_the_arbiter_allowed_the_primary_the_secondary_reckons_with(accept_loss):
+    world = protected(Kind.TOKEN)
+    cut(world)
+    world.run(2.5)
+    world.primary.say("solo", world.primary.clock)
+    world.run(1.0)
+    assert world.primary.has_passed
+    world.primary.switch_off()
+    world.secondary.failover(fenced=True, accept_loss=accept_loss)
+    assert (world.secondary.membership.state is SecondaryState.LIVE) is accept_loss
+
+
+def test_an_operators_solo_is_at_once_while_the_secondary_hears_of_it():
+    world = protected(Kind.NONE)
+    world.primary.say("solo", world.primary.clock)
+    world.run(0.1)
+    assert world.primary.membership.state is PrimaryState.SOLO
+    assert world.secondary.membership.risks(world.secondary.clock)
 
 
 def test_without_an_arbiter_nobody_goes_live_by_itself():
@@ -157,6 +194,20 @@ def test_a_primary_whose_guest_is_gone_lets_the_secondary_take_over():
     world.primary.guest_dies()
     world.run(PRIMARY_TIMEOUT + 2.0)
     assert states(world) == (PrimaryState.YIELDED, SecondaryState.LIVE)
+
+
+@pytest.mark.parametrize("kind", [Kind.TOKEN, Kind.FENCE])
+def test_a_secondary_whose_guest_is_gone_asks_nobody(kind):
+    """A fence would switch off the side that is well."""
+    world = protected(kind, automatic=True)
+    world.secondary.guest_dies()
+    cut(world)
+    world.run(60.0)
+    assert states(world) == (PrimaryState.SOLO, SecondaryState.ALONE)
+    assert (world.secondary.membership.counters.arbiter_asked, world.primary.is_alive) == (0, True)
+    world.secondary.guest_starts()
+    world.run(60.0)
+    assert world.secondary.membership.counters.arbiter_asked == 0
 
 
 def test_a_primary_whose_guest_is_gone_does_not_stop_an_operator():

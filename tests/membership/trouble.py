@@ -3,7 +3,7 @@
 from collections import Counter
 
 from colo_bridge.membership.actions import Traffic
-from colo_bridge.membership.primary import PrimaryState
+from colo_bridge.membership.primary_state import PrimaryState
 from colo_bridge.membership.secondary import SecondaryState
 from tests.membership.world import Kind, World
 
@@ -26,7 +26,10 @@ class Trouble:
             (3, self.secondary_operator),
             (1, self.world.primary.guest_dies),
             (2, self.world.primary.guest_starts),
+            (1, self.world.secondary.guest_dies),
+            (3, self.world.secondary.guest_starts),
             (0.15, self.switch_off),
+            (0.3, self.change_of_mind),
         ]
         world.after(self.random.expovariate(1.0), self.happen)
 
@@ -82,6 +85,17 @@ class Trouble:
         side, accept_loss = self.world.secondary, self.random.random() < 0.5
         side.when_awake(lambda: side.failover(fenced, accept_loss))
 
+    def change_of_mind(self):
+        """The primary is to go on alone, and a little later its host is off and the secondary is to."""
+        self.cut()
+        self.world.after(self.random.uniform(0, 3), self.primary_operator)
+        self.world.after(self.random.uniform(2, 6), self.switch_primary_off)
+
+    def switch_primary_off(self):
+        self.world.primary.switch_off()
+        self.start()
+        self.failover(fenced=True)
+
     def switch_off(self):
         """A host, and the other one goes on by an operator's word."""
         side = self.random.choice(self.world.sides)
@@ -102,7 +116,8 @@ def quiet(world: World, is_cut: bool) -> None:
         direction.cut() if is_cut else direction.heal()
     for side in world.sides:
         side.start()
-    world.primary.guest_starts()
+    for side in world.sides:
+        side.guest_starts()
     for _ in range(40):
         world.run(1.0)
         world.primary.when_awake(world.primary.checkpoint)

@@ -6,7 +6,7 @@ What is modelled, and as bad as it may get:
   nothing for two seconds ends the session, the secondary begins a new one.
 - Daemons: killed and started again (what they record stays, but for a reboot), stopped for a while with all that comes
   waiting for them.  Their clocks differ.
-- Hypervisor: in COLO or not; checkpoints that fail at every step; the primary's guest dies, and another one is started.
+- Hypervisor: in COLO or not; checkpoints that fail at every step; either guest dies, and another one is started.
 - Arbiter: slow, sometimes refusing for no reason, sometimes doing what is asked while it is killed for taking too long.
   Either a test-and-set with a holder, or a fence that switches the other host off.
 - Operators: any verb at any time.  They say `fenced` only of a host that they have switched off for good.
@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from random import Random
 
 from colo_bridge.errors import OperatorError
-from colo_bridge.membership.actions import AskArbiter, GiveBack, GoLive, RequestCheckpoint, Traffic
-from colo_bridge.membership.primary import PrimaryMembership, PrimaryPolicy, PrimaryState
+from colo_bridge.membership.actions import Announce, AskArbiter, GiveBack, GoLive, RequestCheckpoint, Traffic
+from colo_bridge.membership.primary import PrimaryMembership
+from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 from colo_bridge.membership.secondary import SecondaryMembership, SecondaryPolicy, SecondaryState
 
 TICK = 0.1
@@ -29,6 +30,8 @@ BEAT = 0.25
 SILENCE = 2.0
 SECONDARY_TIMEOUT = 5.0
 PRIMARY_TIMEOUT = 4.0
+NEVER = 1e9
+"""Announced by a primary that does not go solo by itself."""
 ARBITER_TIMEOUT = 3.0
 
 
@@ -208,7 +211,7 @@ class FromPrimary:
     heard: float
     """The newest time that the secondary had put into what came from it, while the replicas were compared."""
     is_synchronised: bool
-    is_passing: bool
+    alone: int
     has_guest: bool
 
 
@@ -216,6 +219,7 @@ class FromPrimary:
 class FromSecondary:
     session: int
     sent: float
+    solo_heard: int
 
 
 class Side:
@@ -269,7 +273,7 @@ class Side:
     def when_awake(self, action):
         if not self.is_alive:
             return
-        if self.world.now < self._asleep_until:
+        if self.world.now < self._asleep_until or self._inbox:
             self._inbox.append(action)
         else:
             action()
@@ -330,7 +334,7 @@ class Side:
 class Primary(Side):
     has_guest = True
     has_passed = False
-    """Since the replicas were last compared; not counted is what an operator let pass, of which nobody else knows."""
+    """Since the replicas were last compared."""
 
     def begin(self):
         self.membership = PrimaryMembership(self.policy, self.clock, yielded=self.recorded)
@@ -361,15 +365,15 @@ class Primary(Side):
         self.world.seen[state] += 1
         if state is PrimaryState.PROTECTED:
             self.has_passed = False
-        if self.membership.traffic is Traffic.PASS and "operator" not in self.membership.reason:
+        if self.membership.traffic is Traffic.PASS:
             self.has_passed = True
         self.beat()
 
     def beat(self):
         if self.session is not None:
-            passes = self.membership.traffic is Traffic.PASS
-            synchronised = self.membership.is_synchronised
-            self.send(FromPrimary(self.session, self._heard_protected, synchronised, passes, self.has_guest))
+            membership = self.membership
+            says = (membership.is_synchronised, membership.alone, self.has_guest)
+            self.send(FromPrimary(self.session, self._heard_protected, *says))
 
     def greeted(self, hello):
         self.end_session("another session")
@@ -382,8 +386,10 @@ class Primary(Side):
 
     def hear(self, message):
         match message:
-            case FromSecondary(_, sent) if self.membership.state is PrimaryState.PROTECTED:
-                self._heard_protected = sent
+            case FromSecondary(_, sent, solo_heard):
+                if self.membership.state is PrimaryState.PROTECTED or not self.has_guest:
+                    self._heard_protected = sent
+                self.act(self.membership.secondary_knows(solo_heard, self.clock))
             case Echo(_, epoch) if epoch == self.epoch:
                 self.act(self.membership.checkpoint_done(self.clock))
                 self.act(self.membership.comparing(self.clock))
@@ -400,7 +406,7 @@ class Primary(Side):
         self.act(self.membership.secondary_lost(why, self.clock))
 
     def colo_ended(self):
-        self.lost("COLO has ended")
+        self.act(self.membership.secondary_lost("COLO has ended", self.clock, link_is_up=self.session is not None))
 
     def guest_dies(self):
         self.has_guest = False
@@ -418,6 +424,8 @@ class Primary(Side):
     def perform(self, action):
         if isinstance(action, RequestCheckpoint):
             self.world.after(0.05, self.checkpoint)
+        elif isinstance(action, Announce):
+            self.beat()
 
     def checkpoint(self):
         """As far as the secondary; it fails now and then."""
@@ -439,10 +447,19 @@ class Primary(Side):
 
 
 class Secondary(Side):
+    has_guest = True
+    hears_guest = True
+    """By what its hypervisor has said, as far as that was read."""
+    has_state = False
+    """Of the primary's guest, since it was started."""
+
     def begin(self):
-        self.membership = SecondaryMembership(self.policy, self.clock, live=self.recorded)
+        self.membership = SecondaryMembership(self.policy, self.clock, live=self.recorded, guest_is_there=False)
+        self.hears_guest = self.has_guest
+        if self.has_guest:
+            self.membership.guest_found(self.clock)
         self._dialled = None
-        self._committed = self._accepts_loss = False
+        self._committed = self._accepts_loss = self._is_without_guest = False
         self._was = None
 
     @property
@@ -467,22 +484,27 @@ class Secondary(Side):
         elif self.membership.state is SecondaryState.LIVE:
             self.send(Live(self.session))
         else:
-            self.send(FromSecondary(self.session, self.clock))
+            self.send(FromSecondary(self.session, self.clock, self.membership.solo_heard))
 
     def greeted(self, welcome):
         if welcome.session == self._dialled and self.session is None:
             self.session = welcome.session
             self.heard_at = self.world.now
             self._committed = False
-            self.act(self.membership.primary_joined(SECONDARY_TIMEOUT, self.clock))
+            self._joined()
             self.beat()
+
+    def _joined(self):
+        self._is_without_guest = False
+        patience = SECONDARY_TIMEOUT if self.other.policy.solo else NEVER
+        self.act(self.membership.primary_joined(patience, self.clock))
 
     def hear(self, message):
         match message:
             case FromPrimary():
                 self.told(message)
-            case Barrier(session, epoch) if not self.world.chance(0.1):
-                self._committed = True
+            case Barrier(session, epoch) if self.has_guest and not self.world.chance(0.1):
+                self._committed = self.has_state = True
                 if self.membership.state is not SecondaryState.LIVE:
                     self.send(Echo(session, epoch))
             case Goodbye():
@@ -491,10 +513,16 @@ class Secondary(Side):
 
     def told(self, message):
         """What the primary says of itself."""
+        if message.has_guest and self._is_without_guest:
+            self._joined()
+        if message.alone != self.membership.solo_heard:
+            self.membership.primary_is_solo(message.alone)
+            self.beat()
         if not message.has_guest:
             self.lost("its guest is gone")
+            self.membership.primary_heard(message.heard, guest_is_gone=True)
+            self._is_without_guest = True
             return
-        self.act(self.membership.primary_is_solo(message.is_passing, self.clock))
         self.act(self.membership.synchronised(self._committed and message.is_synchronised, self.clock))
         self.membership.primary_heard(message.heard)
 
@@ -508,8 +536,26 @@ class Secondary(Side):
     def perform(self, action):
         if isinstance(action, GoLive):
             self.world.seen["live"] += 1
+            assert self.hears_guest, "there is no guest"
+            assert self._accepts_loss or self.has_state, "the guest knows nothing, and nobody was asked"
             assert self._accepts_loss or not self.other.has_passed, "output is lost, and nobody was asked"
             self.end_session("it has gone live", live=True)
+
+    def guest_dies(self):
+        """With COLO, on both sides."""
+        self.has_guest = self.world.in_colo = False
+        self.when_awake(lambda: self._look_at_guest(False))
+        self.other.when_awake(self.other.colo_ended)
+
+    def guest_starts(self):
+        self.has_guest = True
+        self.when_awake(lambda: self._look_at_guest(True))
+
+    def _look_at_guest(self, is_there):
+        membership, self.hears_guest = self.membership, is_there
+        if not is_there:
+            self._committed = self.has_state = False
+        self.act(membership.guest_found(self.clock) if is_there else membership.guest_lost("killed", self.clock))
 
     def failover(self, fenced, accept_loss):
         """An operator's word."""

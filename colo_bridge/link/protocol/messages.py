@@ -53,7 +53,7 @@ class Version:
         return f"{self.major}.{self.minor}"
 
 
-VERSION = Version(1, 1)
+VERSION = Version(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
