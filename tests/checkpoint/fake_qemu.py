@@ -15,7 +15,7 @@ DELAY = 20_000
 
 class FakeQemu:
     """Serves one client at a time, as QEMU does; `asked` counts the checkpoints that were asked for, `alone` how often
-    it was told that it is alone.
+    it was told that it is alone.  What it `defers` waits in `deferred` for `catch_up`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,6 +25,8 @@ class FakeQemu:
         self.parameters: dict[str, Any] = {"x-checkpoint-delay": DELAY}
         self.refuses: set[str] = set()
         self.silent: set[str] = set()
+        self.defers: set[str] = set()
+        self.deferred: list[dict[str, Any]] = []
         self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
@@ -79,11 +81,23 @@ class FakeQemu:
                     while text:
                         request, end = json.JSONDecoder().raw_decode(text)
                         text = text[end:].lstrip()
-                        self._answer(request)
+                        self._requested(request)
         except ConnectionError:
             pass
         finally:
             writer.close()
+
+    def _requested(self, request: dict[str, Any]) -> None:
+        if request["execute"] in self.defers:
+            self.deferred.append(request)
+        else:
+            self._answer(request)
+
+    def catch_up(self) -> None:
+        """Answer what was deferred, as things are now."""
+        deferred, self.deferred = self.deferred, []
+        for request in deferred:
+            self._answer(request)
 
     def _answer(self, request: dict[str, Any]) -> None:
         command = request["execute"]
@@ -121,8 +135,12 @@ class FakeQemu:
             self.go_on()
 
     def _send(self, message: dict[str, Any]) -> None:
-        self.say(json.dumps(message).encode() + b"\r\n")
+        self.say(_line(message))
 
     def say(self, text: bytes) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(text)
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\r\n"

@@ -377,6 +377,25 @@ def test_whatever_qemu_says_the_daemon_goes_on(play, garbage: bytes, ends_the_co
     play(scenario)
 
 
+def test_what_happens_before_an_answer_comes_is_told_in_order(play) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.primary.defers.add("query-status")
+        for name in ("STOP", "RESUME", "STOP", "RESUME", "STOP"):
+            rig.primary.event(name)
+        await rig.until(lambda: rig.primary.deferred)
+        rig.primary.catch_up()
+        # It is asked about the second pause, and goes on after the third.
+        await rig.until(lambda: rig.primary.deferred)
+        rig.primary.event("RESUME")
+        rig.primary.defers.clear()
+        rig.primary.catch_up()
+        await rig.until_heard(*3 * ("primary stopped", "goes on", "spoiled"))
+        await rig.until_phase("colo")
+        await rig.begin_checkpoint()
+
+    play(scenario)
+
+
 def test_a_checkpoint_that_does_not_begin_times_out_and_is_asked_for_again(play) -> None:
     async def scenario(rig: Rig) -> None:
         rig.driver.request("content")

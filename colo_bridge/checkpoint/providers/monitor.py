@@ -147,17 +147,11 @@ class Monitor:
             case Question():
                 await self._why(item, client)
             case Fence(reached):
-                _, earlier = await self._answer(client.ask(), client)
-                await self._each(earlier, client)
+                await self._answer(client.ask(reached), client)
+            case Answer(reached=reached):
                 reached()
-            case Answer():
-                """To a question that nobody waits for any more."""
             case _:
                 await self._happened(item, client)
-
-    async def _each(self, items: list[Item], client: Client) -> None:
-        for item in items:
-            await self._handle(item, client)
 
     async def _happened(self, event: Message, client: Client) -> None:
         replica = self._replica
@@ -183,10 +177,9 @@ class Monitor:
             # It is about what came behind that.
             status = IS_RUNNING
         self._tell(self._replica.status(status, question.read_up_to))
-        await self._each(earlier, client)
 
     async def _answer(self, number: int, client: Client) -> tuple[str, list[Item]]:
-        """The guest's status, and what QEMU had said before it."""
+        """The guest's status, and what QEMU had said before it and nobody has looked at yet."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer, earlier = await client.ordered.until(number)

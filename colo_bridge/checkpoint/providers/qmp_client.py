@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from qemu.qmp import EventListener, Message, QMPClient
 
@@ -29,13 +31,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`reached` is to be called when everything that QEMU said before was told."""
+
     number: int
     message: Message
+    reached: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """`reached` is to be called when everything that QEMU said before was told."""
+    """QEMU is to be asked anything, with this `reached`."""
 
     reached: Callable[[], None]
 
@@ -49,7 +54,8 @@ class Events(EventListener):
     def __init__(self, stopped: Callable[[], Question]) -> None:
         """`stopped` is called at once when the guest stops, if nothing is to be looked at before."""
         super().__init__()
-        self._items: asyncio.Queue[Item] = asyncio.Queue()
+        self._items: deque[Item] = deque()
+        self._added = asyncio.Event()
         self._stopped = stopped
         self._is_awaited = False
 
@@ -62,21 +68,29 @@ class Events(EventListener):
 
     def add(self, item: Item) -> None:
         self._is_awaited = False
-        self._items.put_nowait(item)
+        self._items.append(item)
+        self._added.set()
 
     async def first(self) -> Item:
         """What is to be looked at next, when all that came before has been."""
-        self._is_awaited = self._items.empty()
-        return await self._items.get()
+        while not self._items:
+            self._is_awaited = True
+            await self._more()
+        return self._items.popleft()
 
     async def until(self, number: int) -> tuple[Answer, list[Item]]:
-        """The answer to a question, and what came before it."""
-        earlier: list[Item] = []
-        while True:
-            item = await self._items.get()
-            if isinstance(item, Answer) and item.number == number:
-                return item, earlier
-            earlier.append(item)
+        """The answer to a question, and what came before it; all of it stays to be looked at."""
+        while (answer := self._answer(number)) is None:
+            await self._more()
+        return answer, list(takewhile(lambda item: item is not answer, self._items))
+
+    async def _more(self) -> None:
+        self._added.clear()
+        await self._added.wait()
+
+    def _answer(self, number: int) -> Answer | None:
+        answers = (item for item in self._items if isinstance(item, Answer))
+        return next((answer for answer in answers if answer.number == number), None)
 
 
 class Client(QMPClient):
@@ -86,18 +100,21 @@ class Client(QMPClient):
         super().__init__(readbuflen=LINE_BYTES)
         self.ordered = Events(stopped)
         self._number = 0
+        self._asked: dict[str, tuple[int, Callable[[], None]]] = {}
 
-    def ask(self) -> int:
+    def ask(self, reached: Callable[[], None] = lambda: None) -> int:
         """Ask for the guest's status, now; the answer will be among the events, with this number."""
         self._number += 1
-        question = {"execute": "query-status", "id": f"{_OURS}{self._number}"}
+        identifier = f"{_OURS}{self._number}"
+        self._asked[identifier] = self._number, reached
         if self._writer is not None:
-            self._writer.write(json.dumps(question).encode() + b"\r\n")
+            self._writer.write(json.dumps({"execute": "query-status", "id": identifier}).encode() + b"\r\n")
         return self._number
 
     async def _on_message(self, msg: Message) -> None:
-        identifier = msg.get("id")
-        if isinstance(identifier, str) and identifier == f"{_OURS}{self._number}":
-            self.ordered.add(Answer(self._number, msg))
-        else:
+        asked = self._asked.pop(str(msg.get("id")), None)
+        if asked is None:
             await super()._on_message(msg)
+        else:
+            number, reached = asked
+            self.ordered.add(Answer(number, msg, reached))
