@@ -27,6 +27,9 @@ class FakeQemu:
         self.silent: set[str] = set()
         self.defers: set[str] = set()
         self.deferred: list[dict[str, Any]] = []
+        self.greeting = _line(GREETING)
+        self.results: dict[str, Any] = {}
+        """What is answered to a command instead of the truth."""
         self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
@@ -71,7 +74,7 @@ class FakeQemu:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.connections += 1
-        self._send(GREETING)
+        self.say(self.greeting)
         try:
             text = ""
             while chunk := await reader.read(1 << 16):
@@ -110,6 +113,8 @@ class FakeQemu:
         self._send(answer | ({"id": request["id"]} if "id" in request else {}))
 
     def _result(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command in self.results:
+            return self.results[command]
         match command:
             case "query-status":
                 return {"status": self.status, "running": self.status == "running"}

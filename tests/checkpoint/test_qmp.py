@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy, State
-from colo_bridge.checkpoint.providers import monitor, qmp_client
+from colo_bridge.checkpoint.providers import monitor
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
 from colo_bridge.config import CheckpointConfig
@@ -270,7 +270,7 @@ def test_the_end_of_colo_is_a_state_and_the_next_beginning_is_noticed(play, paus
         await rig.until(lambda: rig.primary.asked == 2)
 
     play(scenario)
-    assert "the primary has left COLO: {'mode': 'primary', 'reason': 'error'}" in caplog.text
+    assert "the primary has left COLO: error" in caplog.text
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -353,26 +353,6 @@ def test_a_qemu_that_answers_nothing_when_it_is_asked_is_lost(play, monkeypatch)
         rig.primary.silent.update(("query-status", "query-migrate-parameters"))
         rig.driver.request("content")
         await rig.until_phase("offline")
-
-    play(scenario)
-
-
-@pytest.mark.parametrize(
-    ("garbage", "ends_the_connection"),
-    [
-        (b"\0\xff\r\n", True),
-        (b"[]\r\n", True),
-        (b"x" * (qmp_client.LINE_BYTES + 1), True),
-        (b'{"event": 7}\r\n', False),
-        (b'{"event": "RESUME", "timestamp": 7}\r\n', False),
-    ],
-)
-def test_whatever_qemu_says_the_daemon_goes_on(play, garbage: bytes, ends_the_connection: bool) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.primary.say(garbage)
-        if ends_the_connection:
-            await rig.until_heard("goes on", "goes on", "start")
-        await rig.begin_checkpoint()
 
     play(scenario)
 

@@ -13,10 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 
-from qemu.qmp import EventListener, Message, QMPClient
+from qemu.qmp import EventListener, Message, QMPClient, QMPError
+
+from colo_bridge.checkpoint.providers.qmp_message import Event, QemuError, event_of, in_one_line, parse
 
 LINE_BYTES = 1 << 20
 """One message of QEMU at most."""
+WAITING = 1_000
+"""Events and answers that wait to be looked at, at most."""
 _OURS = "colo-bridge#"
 """Our own questions' identifiers begin with this, the library's with something else."""
 
@@ -45,7 +49,14 @@ class Fence:
     reached: Callable[[], None]
 
 
-Item = Message | Question | Answer | Fence
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Of what was called at once when the guest stopped: no fault of QEMU's."""
+
+    error: Exception
+
+
+Item = Event | Question | Answer | Fence | Failure
 
 
 class Events(EventListener):
@@ -61,10 +72,16 @@ class Events(EventListener):
 
     def accept(self, event: Message) -> bool:
         if event["event"] == "STOP" and self._is_awaited:
-            self.add(self._stopped())
+            self.add(self._look())
         elif event["event"] in ("STOP", "RESUME", "COLO_EXIT"):
-            self.add(event)
+            self.said(event_of(event))
         return False
+
+    def said(self, item: Event | Answer) -> None:
+        """Raises QemuError if QEMU says more than can be looked at."""
+        if len(self._items) >= WAITING:
+            raise QemuError(f"QEMU says more than can be looked at: {WAITING} events and answers wait")
+        self.add(item)
 
     def add(self, item: Item) -> None:
         self._is_awaited = False
@@ -92,12 +109,20 @@ class Events(EventListener):
         answers = (item for item in self._items if isinstance(item, Answer))
         return next((answer for answer in answers if answer.number == number), None)
 
+    def _look(self) -> Question | Failure:
+        try:
+            return self._stopped()
+        except Exception as error:
+            # This is inside the reader of the connection: what ends that is taken for QEMU's fault.
+            return Failure(error)
+
 
 class Client(QMPClient):
     """One connection."""
 
     def __init__(self, stopped: Callable[[], Question]) -> None:
         super().__init__(readbuflen=LINE_BYTES)
+        self.events.event_filter = lambda _: False
         self.ordered = Events(stopped)
         self._number = 0
         self._asked: dict[str, tuple[int, Callable[[], None]]] = {}
@@ -107,14 +132,30 @@ class Client(QMPClient):
         self._number += 1
         identifier = f"{_OURS}{self._number}"
         self._asked[identifier] = self._number, reached
-        if self._writer is not None:
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps({"execute": "query-status", "id": identifier}).encode() + b"\r\n")
         return self._number
 
+    async def hang_up(self) -> None:
+        """Raises QemuError, which tells why, if the connection had ended already."""
+        try:
+            await self.disconnect()
+        except (QMPError, OSError, EOFError) as error:
+            raise QemuError(in_one_line(str(error)) or "the connection is closed") from error
+
+    async def _do_recv(self) -> Message:
+        try:
+            line = await self._readline()
+        except ValueError as error:
+            raise QemuError(f"QEMU said more than {LINE_BYTES} bytes in one line") from error
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return parse(line)
+
     async def _on_message(self, msg: Message) -> None:
-        asked = self._asked.pop(str(msg.get("id")), None)
+        asked = self._asked.pop(str(msg.get("id")), None) if "event" not in msg else None
         if asked is None:
             await super()._on_message(msg)
         else:
             number, reached = asked
-            self.ordered.add(Answer(number, msg, reached))
+            self.ordered.said(Answer(number, msg, reached))
