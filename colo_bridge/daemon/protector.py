@@ -204,14 +204,14 @@ class Protector:
         self._perform(self.membership.checkpoint_done(time.monotonic()))
 
     def checkpoint_failed(self) -> None:
-        # Nothing but this lets a guest go on that nobody waits for.
-        if self.membership.traffic is Traffic.PASS:
-            self.comparison.checkpoints.go_on_alone()
+        self._free_guest()
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
         if news is News.JOINED and self._far.has_joined:
             self.secondary_joined()
+        if news is News.LOST:
+            self._free_guest()
 
     # What follows from it.
 
@@ -241,8 +241,12 @@ class Protector:
         self._changed(self.membership)
         if (traffic := self.membership.traffic) is not self._traffic:
             self._let(traffic)
-            if traffic is Traffic.PASS:
-                self.comparison.checkpoints.go_on_alone()
+            self._free_guest()
+
+    def _free_guest(self) -> None:
+        """Nothing else ends a pause for a checkpoint that nobody waits for, or what is left of a COLO that is over."""
+        if self.membership.traffic is Traffic.PASS:
+            self.comparison.checkpoints.go_on_alone()
 
     def _answered(self, won: bool) -> None:
         self._perform(self.membership.arbiter_answered(won, time.monotonic()))

@@ -12,7 +12,7 @@ import pytest
 from colo_bridge.checkpoint.providers import monitor
 from tests.checkpoint.fake_qemu import FakeQemu
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import Hosts, named, play, two_hosts
+from tests.daemon.hosts import Hosts, named, play, settle, two_hosts
 
 pytestmark = pytest.mark.usefixtures("quickly", "at_once")
 quickly = rig.quickly
@@ -156,6 +156,39 @@ def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) ->
             await pair.hosts.a.ask("solo")
             assert pair.primary.alone == 0
             await pair.stop()
+            await pair.hosts.until(lambda: pair.primary.alone)
+
+    play(scenario)
+
+
+def test_a_colo_that_ends_once_all_passes_is_acknowledged_so_that_another_can_begin(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            await pair.hosts.a.ask("solo")
+            pair.primary.exit()
+            await pair.hosts.until(lambda: pair.primary.alone)
+            # Another one begins, and ends likewise.
+            pair.primary.stop("finish-migrate")
+            pair.primary.go_on()
+            await pair.hosts.until(lambda: pair.phases()[0] == "running")
+            pair.primary.stop("finish-migrate")
+            pair.primary.migration = "colo"
+            pair.primary.go_on()
+            await pair.hosts.until(lambda: pair.phases()[0] == "colo")
+            pair.primary.exit()
+            await pair.hosts.until(lambda: pair.primary.alone == 2)
+
+    play(scenario)
+
+
+def test_a_colo_that_ends_while_packets_are_held_is_not_acknowledged_before_they_leave(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            pair.primary.exit()
+            await pair.hosts.a.enters("lost")
+            await settle()
+            assert pair.primary.alone == 0
+            await pair.hosts.a.ask("solo")
             await pair.hosts.until(lambda: pair.primary.alone)
 
     play(scenario)
