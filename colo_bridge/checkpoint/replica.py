@@ -11,7 +11,7 @@
     standing at all   stopped                     (same)    -
     any other         stopped                     STOPPED   STOPPED
     STOPPED           status "colo", in COLO      PAUSED    PAUSED
-    STOPPED           status "colo", not in COLO  DOUBTFUL  -
+    STOPPED           status "colo", not in COLO  DOUBTFUL  PAUSED
     STOPPED           status "running", in COLO   DOUBTFUL  -
     STOPPED           any other status            HALTED    GOES_ON
     PAUSED            resumed, in order           ACTIVE    RESUMED
@@ -125,7 +125,7 @@ class Replica:
         if status == IN_COLO or (status == IS_RUNNING and self._in_colo):
             self._in_colo, self._is_over = True, False
             self.phase = Phase.DOUBTFUL
-            return None
+            return News.PAUSED if status == IN_COLO else None
         self.phase = Phase.HALTED
         return News.GOES_ON
 

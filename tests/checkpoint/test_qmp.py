@@ -303,7 +303,7 @@ def test_whoever_connects_in_the_middle_of_a_checkpoint_does_not_count_it(play) 
     async def scenario(rig: Rig) -> None:
         rig.primary.status = "colo"
         rig.primary.drop()
-        await rig.until_heard("goes on", "primary stopped")
+        await rig.until_heard("goes on", "primary stopped", "paused")
         rig.primary.go_on()
         await rig.until_heard("goes on", "spoiled")
 

@@ -161,6 +161,29 @@ def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) ->
     play(scenario)
 
 
+@pytest.mark.parametrize("is_found", [False, True])
+def test_a_pause_that_can_be_no_checkpoint_is_ended_as_well(tmp_path: Path, is_found: bool) -> None:
+    async def scenario() -> None:
+        timing = "pause_timeout = 0.1\nretry_interval = 0.05"
+        async with in_colo(tmp_path, timing) as pair:
+            await pair.hosts.a.ask("solo")
+            primary = pair.primary
+            if is_found:
+                primary.status = "colo"
+                primary.drop()
+            else:
+                # COLO was over, and is there again, which nobody has heard.
+                primary.exit()
+                await pair.hosts.until(lambda: primary.alone)
+                primary.migration = "colo"
+                primary.stop()
+            told = primary.alone
+            await pair.hosts.until(lambda: pair.phases()[0] == "doubtful")
+            await pair.hosts.until(lambda: primary.alone > told)
+
+    play(scenario)
+
+
 def test_a_colo_that_ends_once_all_passes_is_acknowledged_so_that_another_can_begin(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with in_colo(tmp_path) as pair:

@@ -123,6 +123,9 @@ class QmpProvider:
                 listener.stopped(primary=True)
                 if told is not None:
                     told(news)
+                if self.primary.phase is Phase.DOUBTFUL:
+                    # It was found like that.  That will be no checkpoint, but the pause has to end as any other.
+                    listener.paused()
             case News.PAUSED:
                 listener.paused()
             case News.RESUMED:
