@@ -107,6 +107,7 @@ class Protector:
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
         self._let(self._traffic)
+        self._give_up_checkpoint()
 
     def read(self) -> None:
         """Carry packets from now on."""
@@ -179,6 +180,7 @@ class Protector:
 
     def secondary_lost(self, why: str) -> None:
         self._perform(self.membership.secondary_lost(why, time.monotonic()))
+        self._give_up_checkpoint()
 
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self.membership.peer_is_live(reason, time.monotonic()))
@@ -197,7 +199,7 @@ class Protector:
 
     def checkpoint_wanted(self, reason: str) -> None:
         # Once all passes nobody waits for it: `protect` begins it.
-        if self.membership.traffic is not Traffic.PASS:
+        if self.membership.wants_checkpoint:
             self.comparison.checkpoints.request(reason, {})
 
     def checkpoint_made(self) -> None:
@@ -205,6 +207,11 @@ class Protector:
 
     def checkpoint_failed(self) -> None:
         self._free_guest()
+        self._give_up_checkpoint()
+
+    def _give_up_checkpoint(self) -> None:
+        if not self.membership.wants_checkpoint:
+            self.comparison.checkpoints.withdraw()
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
@@ -242,6 +249,7 @@ class Protector:
         if (traffic := self.membership.traffic) is not self._traffic:
             self._let(traffic)
             self._free_guest()
+            self._give_up_checkpoint()
 
     def _free_guest(self) -> None:
         """Nothing else ends a pause for a checkpoint that nobody waits for, or what is left of a COLO that is over."""
@@ -262,6 +270,7 @@ class Protector:
             self._far.rest()
         elif traffic is Traffic.COMPARE:
             self._far.begin()
+            self.comparison.checkpoints.count_period()
 
     # What is said about it.
 

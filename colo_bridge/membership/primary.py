@@ -121,6 +121,8 @@ class PrimaryMembership:
         self.is_synchronised = False
         """Whether the secondary has all that has left; it must be told whenever that changes."""
         self._is_chosen = live
+        self._is_protecting = False
+        """Whether an operator waits for the checkpoint with which everything stops passing."""
         self._wish: PrimaryState | None = None
         self._why = ""
         self._drain_by: float | None = None
@@ -141,6 +143,14 @@ class PrimaryMembership:
     def is_deciding(self) -> bool:
         """Whether what an operator asked for is still to come: the checkpoint of a drain, the arbiter's answer."""
         return self._wish is not None or self._drain_by is not None
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether one that is asked for is of any use, and is to be tried until it is done."""
+        if self.state in _PASSING:
+            return self._is_protecting
+        is_closed = self.state is PrimaryState.CLOSED
+        return self.state is not PrimaryState.YIELDED and (not is_closed or (self._is_there and self._guest_is_there))
 
     @property
     def counters(self) -> PrimaryCounters:
@@ -177,7 +187,7 @@ class PrimaryMembership:
 
     def secondary_lost(self, why: str, now: float) -> list[Action]:
         """The link is down, or the replicas are no longer in COLO, or the secondary's guest is gone."""
-        self._is_there = False
+        self._is_there = self._is_protecting = False
         actions: list[Action] = []
         if self.state in (PrimaryState.UNSYNCHRONISED, PrimaryState.PROTECTED):
             actions += self._enter(PrimaryState.LOST, f"the secondary is lost: {why}", now)
@@ -313,6 +323,7 @@ class PrimaryMembership:
             raise OperatorError(f"no secondary is there ({self.reason})", "start the other host's daemon and guest")
         self._is_chosen = False
         self._wish = self._drain_by = None
+        self._is_protecting = True
         return [] if self.state is PrimaryState.PROTECTED else [RequestCheckpoint("protect")]
 
     def _refuse_if_yielded(self) -> None:
@@ -348,6 +359,7 @@ class PrimaryMembership:
 
     def _enter(self, state: PrimaryState, reason: str, now: float) -> list[Action]:
         before, self.state, self.reason = self.state, state, reason
+        self._is_protecting = False
         if before is not state:
             self.since = now
             self._entered[state] += 1

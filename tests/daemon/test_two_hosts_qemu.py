@@ -161,6 +161,54 @@ def test_a_pause_that_begins_once_all_passes_is_ended_as_well(tmp_path: Path) ->
     play(scenario)
 
 
+def test_a_checkpoint_that_does_not_begin_is_asked_for_as_long_as_the_secondary_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        timing, link = "timeout = 0.1\nretry_interval = 0.05", 'secondary_timeout = 1.0\non_secondary_lost = "closed"'
+        async with in_colo(tmp_path, timing, link=link) as pair:
+            hosts = pair.hosts
+            await hosts.held(named("one"))
+            hosts.tap.put(named("other"))
+            await hosts.a.enters("closed")
+            await pair.asked(pair.primary.asked + 2)
+            await pair.checkpoint()
+            await hosts.protected()
+
+    play(scenario)
+
+
+def test_what_protect_asks_for_is_tried_until_it_is_done(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path, "timeout = 0.1\nretry_interval = 0.05") as pair:
+            await pair.hosts.a.ask("solo")
+            await pair.hosts.a.ask("protect")
+            await pair.asked(pair.primary.asked + 3)
+            assert pair.hosts.a.state == "solo"
+            await pair.checkpoint()
+            await pair.hosts.protected()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("end", ["lost", "solo"])
+def test_what_protect_asks_for_is_given_up_with_its_secondary_or_by_the_operator(tmp_path: Path, end: str) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path, "timeout = 0.05\nretry_interval = 0.01") as pair:
+            hosts = pair.hosts
+            await hosts.a.ask("solo")
+            await hosts.a.ask("protect")
+            await pair.asked(pair.primary.asked + 2)
+            if end == "lost":
+                hosts.cable.cut()
+            else:
+                await hosts.a.ask("solo")
+            await hosts.a.until(lambda: hosts.a.status["checkpoint"]["state"] == "idle")
+            asked = pair.primary.asked
+            await settle()
+            assert (hosts.a.state, pair.primary.asked) == ("solo", asked)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("is_found", [False, True])
 def test_a_pause_that_can_be_no_checkpoint_is_ended_as_well(tmp_path: Path, is_found: bool) -> None:
     async def scenario() -> None:
