@@ -58,4 +58,9 @@ class Arbiter:
                 await self._run(self._give_back, GIVE_BACK, action.reason)
 
     async def _run(self, command: Command, action: str, reason: str) -> bool:
-        return await command.run({**self._variables, "COLO_ACTION": action, "COLO_REASON": reason})
+        try:
+            return await command.run({**self._variables, "COLO_ACTION": action, "COLO_REASON": reason})
+        except Exception:
+            # Whoever asked holds packets until there is an answer.
+            log.exception("a bug of colo-bridge: the arbiter's command could not be carried out")
+            return False

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from colo_bridge import config
+from colo_bridge.checkpoint.providers.execute import Command
 from colo_bridge.daemon.arbiter import Arbiter
 from colo_bridge.link.protocol.messages import Role
 from colo_bridge.membership.actions import AskArbiter, Claim, GiveBack
@@ -65,6 +66,22 @@ def test_no_answer_in_time_is_a_no(run, caplog):
     assert run(Asked("sleep 60", timeout=0.3).carry_out(ASK)) == [False]
     assert time.monotonic() - began < 5
     assert "arbiter.command killed after 0.3 s" in caplog.text
+
+
+def test_a_bug_is_a_no(run, monkeypatch, caplog):
+    async def fail(*_):
+        raise ValueError("embedded null byte")
+
+    asked = Asked("true", "true")
+
+    async def scenario():
+        with monkeypatch.context() as patch:
+            patch.setattr(Command, "run", fail)
+            assert await asked.carry_out(ASK, RETURN, ASK) == [False, False]
+        assert (await asked.carry_out(ASK))[-1] is True
+
+    run(scenario())
+    assert "embedded null byte" in caplog.text
 
 
 @pytest.mark.parametrize("role", list(Role))
