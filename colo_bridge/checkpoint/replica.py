@@ -69,6 +69,8 @@ class Replica:
 
     def __init__(self) -> None:
         self.phase = Phase.OFFLINE
+        self.went_on_at = 0.0
+        """When it last did; 0: never, or nobody knows."""
         self._in_colo = False
         self._is_over = False
         """COLO has ended, but it says of its migration what it said before."""
@@ -133,6 +135,7 @@ class Replica:
         phase = self.phase
         if phase not in STANDING:
             return None
+        self.went_on_at = at
         self.phase = Phase.ACTIVE if self._in_colo and phase is not Phase.STOPPED else Phase.RUNNING
         if phase is Phase.PAUSED and self._read_up_to < at:
             return News.RESUMED

@@ -422,6 +422,41 @@ def test_whichever_replica_goes_on_first_the_primary_ends_it(play, first: str) -
     play(scenario, secondary=True)
 
 
+def test_a_secondary_that_is_heard_only_after_the_primary_has_gone_on_is_read_again(play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.until(lambda: rig.provider.phases()["secondary"] == "colo")
+        # Its events wait behind the answer to a question.
+        rig.secondary.defers.add("query-migrate")
+        rig.secondary.go_on()
+        await rig.until(lambda: rig.secondary.deferred)
+        rig.secondary.stop()
+        await rig.begin_checkpoint()
+        rig.secondary.go_on()
+        rig.primary.go_on(at=time.time() + 1)
+        await rig.until_heard("resumed")
+        rig.secondary.defers.clear()
+        rig.secondary.catch_up()
+        await rig.until_heard("secondary stopped", "goes on")
+
+    play(scenario, secondary=True)
+
+
+def test_a_secondary_that_is_heard_before_the_primary_has_stopped_is_read_once_the_primary_goes_on(play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.until(lambda: rig.provider.phases()["secondary"] == "colo")
+        for _ in range(2):
+            rig.secondary.stop()
+            await rig.until(lambda: rig.provider.phases()["secondary"] == "paused")
+            rig.secondary.go_on()
+            await rig.until(lambda: rig.provider.phases()["secondary"] == "colo")
+            await rig.until_heard("secondary stopped")
+            await rig.begin_checkpoint()
+            rig.primary.go_on()
+            await rig.until_heard("resumed")
+
+    play(scenario, secondary=True)
+
+
 def test_a_secondary_that_dies_in_the_pause_leaves_it_to_the_primary(play) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.until(lambda: rig.provider.phases()["secondary"] == "colo")

@@ -146,11 +146,18 @@ class QmpProvider:
                 listener.goes_on()
 
     def _of_secondary(self, news: News) -> None:
-        # What it sends once it has gone on waits for the primary, which goes on last.
         if news is News.STOPPED and self.primary.phase is not Phase.OFFLINE:
             self._listener.stopped(primary=False)
-        elif news in (News.GOES_ON, News.LOST) and self.primary.phase not in STANDING:
+        elif self._may_be_read(news) and self.primary.phase not in STANDING:
             self._listener.goes_on()
+
+    def _may_be_read(self, news: News) -> bool:
+        """What the secondary sends after a checkpoint waits for the primary, which goes on last, and may be heard first
+        all the same.
+        """
+        if news in (News.RESUMED, News.SPOILED):
+            return self.secondary.went_on_at <= self.primary.went_on_at
+        return news in (News.GOES_ON, News.LOST)
 
     def _fail(self, why: str) -> None:
         if self._failed is not None and not self._failed.done():
