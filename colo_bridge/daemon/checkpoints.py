@@ -33,9 +33,6 @@ class Replicas(Protocol):
     def stopped(self, primary: bool) -> None:
         """A replica, the primary or the other, stands still: nothing that it sends from now on may be read."""
 
-    def paused(self) -> None:
-        """The primary stands still for a checkpoint."""
-
     def checkpoint_done(self, synchronised: bool) -> None:
         """What is held may leave; `synchronised`: the secondary's state is the primary's."""
 
@@ -148,8 +145,6 @@ class Checkpoints:
 
     def paused(self) -> None:
         self._driver.paused()
-        if self._replicas is not None:
-            self._replicas.paused()
 
     def resumed(self) -> None:
         self._driver.resumed()

@@ -182,9 +182,6 @@ class FarSecondary:
                 path.stopped()
             self._readers.rest()
 
-    def paused(self) -> None:
-        """The books are closed already."""
-
     def checkpoint_done(self, synchronised: bool) -> None:
         # One that copies state has told its news.
         if not synchronised:
