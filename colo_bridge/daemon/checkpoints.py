@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
+from colo_bridge.checkpoint.cause import Cause
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy, State
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
@@ -150,10 +151,10 @@ class Checkpoints:
         self._driver.resumed()
         self.goes_on()
 
-    def wanted(self, reason: str) -> None:
+    def wanted(self, cause: Cause) -> None:
         # With two hosts the epochs know when it would be of use.
         if not self._is_told_when:
-            self.request(reason, {})
+            self.request(cause.value, {})
 
     def _ended(self, outcome: Outcome) -> None:
         if outcome is Outcome.DONE:

@@ -18,6 +18,7 @@ from colo_bridge.checkpoint.epochs import (
     Begun,
     Fence,
     Forget,
+    Parted,
     PauseStream,
     Renew,
     ResumeStream,
@@ -210,10 +211,12 @@ class FarSecondary:
                 case Begun():
                     self._tell_what_is_moved()
                     self._told.comparing()
-                case Suspended(reason):
-                    self._told.suspended(reason)
-                case Wanted(reason):
-                    self._told.checkpoint_wanted(reason)
+                case Suspended(detail):
+                    self._told.suspended(detail)
+                case Parted():
+                    self._told.secondary_lost("the replicas are no longer in COLO")
+                case Wanted(cause):
+                    self._told.checkpoint_wanted(cause.value)
                 case PauseStream(nic):
                     self.link.pause(nic)
                 case ResumeStream(nic):

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from colo_bridge.checkpoint.epochs import OUT_OF_COLO
-from colo_bridge.checkpoint.primary_epoch import LOST
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
@@ -188,11 +186,7 @@ class Protector:
             path.forget()
 
     def suspended(self, why: str) -> None:
-        if why in (LOST, OUT_OF_COLO):
-            # What left before is what the secondary has: it may take over.
-            self.secondary_lost("the replicas are no longer in COLO")
-        else:
-            self._perform(self.membership.suspended(why, time.monotonic()))
+        self._perform(self.membership.suspended(why, time.monotonic()))
 
     def comparing(self) -> None:
         self._perform(self.membership.comparing(time.monotonic()))
