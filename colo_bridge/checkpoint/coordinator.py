@@ -13,11 +13,18 @@
     ASKED, PAUSED       tick, too long   STOPPING   Kill
     STOPPING            finished(any)    WAITING    TIMED_OUT, or NOT_RESUMED after a pause
     any                 resumed          IDLE       DONE, epoch + 1
+    REQUESTED, WAITING  withdraw         IDLE       WITHDRAWN
+    ASKED, PAUSED       withdraw         ENDING     Kill
+    STOPPING            withdraw         ENDING     -
+    ENDING              finished(any)    IDLE       WITHDRAWN
+    ENDING              request, paused  STOPPING   - (it is wanted again)
+    IDLE                withdraw         IDLE       - (and no period counts)
 
 A request in any state but IDLE joins the one that is under way: whatever the
 flow, one completed checkpoint answers all of them.  Every other pair changes
 nothing, except `finished` with nothing running, which is a bug of the caller;
 after `resumed` the attempt counts as finished.
+After `withdraw` no period counts until the next checkpoint, or `count_period`.
 Times are seconds of any clock that never goes back.
 """
 
@@ -42,6 +49,7 @@ class State(enum.Enum):
     ASKED = "asked"
     PAUSED = "paused"
     STOPPING = "stopping"
+    ENDING = "ending"
     WAITING = "waiting"
 
 
@@ -50,6 +58,7 @@ class Outcome(enum.Enum):
     FAILED = "failed"
     TIMED_OUT = "timed out"
     NOT_RESUMED = "not resumed"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,7 @@ class Counters:
     failed: int = 0
     timed_out: int = 0
     not_resumed: int = 0
+    withdrawn: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -109,40 +119,61 @@ class Coordinator:
         self.epoch = 0
         self.counters = Counters()
         self._request = Start("", {}, 0)
-        self._due = now + policy.period
+        self.due: float | None = None
+        """When the next `tick` has something to do; None: not before another event."""
         self._not_before = now
         self._too_long = Outcome.TIMED_OUT
+        self.count_period(now)
 
-    @property
-    def due(self) -> float | None:
-        """When the next `tick` has something to do; None: not before another event."""
-        never = self.state is State.STOPPING or (self.state is State.IDLE and not self.policy.period)
-        return None if never else self._due
+    def count_period(self, now: float) -> None:
+        """Where nothing is under way: the next checkpoint is due a period after `now`."""
+        if self.state is State.IDLE:
+            self.due = now + self.policy.period if self.policy.period else None
 
     def request(self, reason: str, now: float, detail: Mapping[str, str] | None = None) -> bool:
         """Ask for a checkpoint; False if it joined one that is under way."""
         self.counters.reasons[reason] += 1
-        if self.state is not State.IDLE:
+        if self.state not in (State.IDLE, State.ENDING):
             self.counters.joined += 1
             return False
         self.counters.requested += 1
         self._request = Start(reason, dict(detail or {}), 0)
-        self._enter(State.REQUESTED, max(now, self._not_before))
+        if self.state is State.ENDING:
+            self._enter(State.STOPPING)
+        else:
+            self._enter(State.REQUESTED, max(now, self._not_before))
         return True
+
+    def withdraw(self) -> Kill | Outcome | None:
+        """Nobody waits for a checkpoint any more; what to do, or what there is to tell."""
+        self.counters.withdrawn += self.state not in (State.IDLE, State.ENDING)
+        match self.state:
+            case State.REQUESTED | State.WAITING:
+                self._enter(State.IDLE)
+                return Outcome.WITHDRAWN
+            case State.ASKED | State.PAUSED:
+                return self._kill(State.ENDING)
+            case State.STOPPING:
+                self._enter(State.ENDING)
+            case State.IDLE:
+                self._enter(State.IDLE)
+        return None
 
     def tick(self, now: float) -> list[Action]:
         """What to do at `now`; to be called after a request and whenever `due` has come."""
-        if self.due is None or now < self._due:
+        if self.due is None or now < self.due:
             return []
         if self.state is State.IDLE:
             self.request(PERIOD, now)
             return self.tick(now)
         if self.state in (State.ASKED, State.PAUSED):
-            return [self._kill(now)]
+            return [self._kill(State.STOPPING)]
         return [self._start(State.ASKED, now + self.policy.timeout)]
 
     def paused(self, now: float) -> list[Action]:
         """The replicas stand still for a checkpoint, whoever asked for it; what to do."""
+        if self.state is State.ENDING:
+            self.request(HYPERVISOR, now)
         if self.state in (State.PAUSED, State.STOPPING):
             return []
         end = now + self.policy.pause_timeout
@@ -158,7 +189,8 @@ class Coordinator:
         self.epoch += 1
         self.counters.done += 1
         self._not_before = now + self.policy.min_interval
-        self._enter(State.IDLE, now + self.policy.period)
+        self._enter(State.IDLE)
+        self.count_period(now)
         return Outcome.DONE
 
     def finished(self, success: bool, now: float) -> Outcome:
@@ -166,13 +198,16 @@ class Coordinator:
         outcome = self._outcome(success)
         if outcome is Outcome.DONE:
             return self.resumed(now)
-        self._count_failure(outcome)
-        self._enter(State.WAITING, now + self.policy.retry_interval)
+        if outcome is Outcome.WITHDRAWN:
+            self._enter(State.IDLE)
+        else:
+            self._count_failure(outcome)
+            self._enter(State.WAITING, now + self.policy.retry_interval)
         return outcome
 
-    def _enter(self, state: State, due: float) -> None:
+    def _enter(self, state: State, due: float | None = None) -> None:
         self.state = state
-        self._due = due
+        self.due = due
 
     def _start(self, state: State, due: float) -> Start:
         self.counters.started += 1
@@ -181,15 +216,17 @@ class Coordinator:
         self._enter(state, due)
         return self._request
 
-    def _kill(self, now: float) -> Kill:
+    def _kill(self, state: State) -> Kill:
         self._too_long = Outcome.NOT_RESUMED if self.state is State.PAUSED else Outcome.TIMED_OUT
-        self._enter(State.STOPPING, now)
+        self._enter(state)
         return Kill()
 
     def _outcome(self, success: bool) -> Outcome:
         # A success that crosses with Kill came too late: what was killed may have done half of it.
         if self.state is State.STOPPING:
             return self._too_long
+        if self.state is State.ENDING:
+            return Outcome.WITHDRAWN
         if self.state in (State.ASKED, State.PAUSED):
             return Outcome.DONE if success else Outcome.FAILED
         raise InternalError(f"a checkpoint finished while {self.state.value}")

@@ -21,10 +21,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from colo_bridge.checkpoint.cause import Cause
+
 CHECKPOINTS = 1 << 32
 """Numbers of one era."""
-OUT_OF_COLO = "the secondary's hypervisor is not in COLO any more"
-"""The secondary's reason to request a checkpoint that the primary knows: it is as good as lost, and still has all."""
+LEFT_COLO = "the secondary's hypervisor is not in COLO any more"
+"""The one reason of the secondary's, in its messages, that the primary knows."""
 
 
 def next_era(epoch: int) -> int:
@@ -81,9 +83,14 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """It was `Begun`; until it is again nothing of the other side can be used."""
+    """It was `Begun`; until it is again nothing of the other side can be used.  `detail`: why, for the log."""
 
-    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The primary: as `Suspended`, and COLO is over: the secondary is as good as lost, and has all that has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ class Forget:
 class Wanted:
     """The primary: the replicas may differ, and a checkpoint would be of use now."""
 
-    reason: str
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,7 @@ Action = (
     | Fence
     | Begun
     | Suspended
+    | Parted
     | Renew
     | Forget
     | Wanted

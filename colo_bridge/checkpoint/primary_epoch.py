@@ -17,6 +17,7 @@ With a provider that copies state; *can* means: the link is up, the hypervisor i
     any             link down                            APART     -
     but APART       a barrier one ahead of us            the same  PauseStream, until `epoch` is as far
 
+After lost, and where the secondary says in its request that it has left COLO, Parted stands for Suspended.
 A stream is accepted while ALIGNED and behind a barrier that equals `epoch`, once the era has a checkpoint: what the
 primary sends after that the secondary will send as well.
 
@@ -30,12 +31,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from colo_bridge.checkpoint.cause import Cause
 from colo_bridge.checkpoint.epochs import (
+    LEFT_COLO,
     Action,
     Alignment,
     Begun,
     Fence,
     Forget,
+    Parted,
     PauseStream,
     Renew,
     ResumeStream,
@@ -47,12 +51,8 @@ from colo_bridge.checkpoint.epochs import (
 )
 from colo_bridge.checkpoint.replica import News
 
-LINK, START, SPOILED, CONTINUED, LOST, FAILED, SECONDARY = (
-    *("link", "start", "spoiled", "continued", "lost", "failed", "secondary"),
-)
-"""Why a checkpoint is wanted: the link has come up, the replicas are in COLO, a checkpoint cannot be used, the primary
-has gone on without one, its hypervisor was out of reach or not in COLO, a checkpoint came to nothing, the secondary
-asks for one."""
+_OVER = (Cause.LOST, Cause.LEFT)
+"""What COLO does not outlast."""
 
 
 class PrimaryEpoch:
@@ -74,7 +74,7 @@ class PrimaryEpoch:
         self._reached = dict.fromkeys(streams, 0)
         self._paused: dict[str, None] = {}
         self._has_begun = False
-        self._reason = LINK
+        self._cause = Cause.LINK
         self._to_renew: set[str] = set()
 
     @property
@@ -88,8 +88,8 @@ class PrimaryEpoch:
         """`same_peer`: it is the secondary of before, and nothing has left without it since."""
         self._linked = True
         if self._synchronises:
-            return self._align(LINK)
-        suspended = self._suspend(LINK)
+            return self._align(Cause.LINK)
+        suspended = self._suspend()
         if same_peer:
             return [*suspended, *self._new_era()]
         self._to_renew.clear()
@@ -113,17 +113,18 @@ class PrimaryEpoch:
             return []
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
-            return self._align(SECONDARY)
+            return self._align(Cause.SECONDARY)
         self._judge()
         return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else [])]
 
     def failed(self, why: str) -> list[Action]:
         """A checkpoint that was asked for did not begin, or does not end: the secondary may not be there any more."""
-        return self._align(FAILED, why) if self._synchronises else []
+        return self._align(Cause.FAILED, why) if self._synchronises else []
 
     def requested(self, reason: str) -> list[Action]:
-        """The secondary has lost count."""
-        return self._align(SECONDARY, reason) if self._synchronises else []
+        """The secondary has lost count; `reason`: in its words."""
+        cause = Cause.LEFT if reason == LEFT_COLO else Cause.SECONDARY
+        return self._align(cause, reason) if self._synchronises else []
 
     # The hypervisor.
 
@@ -138,20 +139,20 @@ class PrimaryEpoch:
                 return self._resumed()
             case News.LOST:
                 self._in_colo = self._standing = False
-                return self._align(LOST)
+                return self._align(Cause.LOST)
             case News.GOES_ON:
                 self._standing = False
-                return self._align(CONTINUED)
+                return self._align(Cause.CONTINUED)
             case News.JOINED | News.SPOILED:
                 self._in_colo, self._standing = True, False
-                return self._align(START if news is News.JOINED else SPOILED)
+                return self._align(Cause.START if news is News.JOINED else Cause.SPOILED)
 
     def fenced(self, epoch: int) -> list[Action]:
         """The hypervisor has answered, and all that it said before was told."""
         if self.alignment is not Alignment.FENCING or epoch != self.epoch:
             return []
         self.alignment = Alignment.ALIGNED
-        return [Wanted(self._reason)]
+        return [Wanted(self._cause)]
 
     def _stopped(self) -> list[Action]:
         self._standing = True
@@ -160,7 +161,7 @@ class PrimaryEpoch:
     def _resumed(self) -> list[Action]:
         self._in_colo, self._standing = True, False
         if self.alignment is not Alignment.ALIGNED:
-            return [Renew(True), *self._align(self._reason)]
+            return [Renew(True), *self._align(self._cause)]
         self.epoch += 1
         self._judge()
         return [*self._begin(), Renew(True), SendBarrier(self.epoch), *self._let_go()]
@@ -182,11 +183,11 @@ class PrimaryEpoch:
 
     # Eras.
 
-    def _align(self, reason: str, detail: str = "") -> list[Action]:
-        """Begin anew, as soon as it can be; `detail`: the reason in the other side's words."""
-        self._reason = reason
+    def _align(self, cause: Cause, detail: str = "") -> list[Action]:
+        """Begin anew, as soon as it can be; `detail`: more than the cause says, for the log."""
+        self._cause = cause
         was_aligned = self.alignment is Alignment.ALIGNED
-        suspended = self._suspend(detail or reason)
+        suspended = self._suspend(detail)
         begun: list[Action] = []
         if self._linked and self._in_colo and not self._standing:
             begun = self._new_era()
@@ -197,19 +198,21 @@ class PrimaryEpoch:
         return [*suspended, *begun, *self._let_go()]
 
     def _part(self) -> list[Action]:
-        return [*self._suspend(self._reason), *self._let_go()]
+        return [*self._suspend(), *self._let_go()]
 
     def _new_era(self) -> list[Action]:
         self.epoch = next_era(self.epoch)
         return [SendBarrier(self.epoch)]
 
-    def _suspend(self, reason: str) -> list[Action]:
+    def _suspend(self, detail: str = "") -> list[Action]:
         """Take nothing more of the secondary's."""
         self.alignment = Alignment.APART
         had_begun, self._has_begun = self._has_begun, False
         self._reached = dict.fromkeys(self._reached, 0)
         self._judge()
-        return [Suspended(reason)] if had_begun else []
+        if not had_begun:
+            return []
+        return [Parted() if self._cause in _OVER else Suspended(detail or self._cause.value)]
 
     def _fence(self) -> list[Action]:
         if self.alignment is not Alignment.BEGUN or min(self._reached.values()) < self.epoch:

@@ -11,7 +11,7 @@
     standing at all   stopped                     (same)    -
     any other         stopped                     STOPPED   STOPPED
     STOPPED           status "colo", in COLO      PAUSED    PAUSED
-    STOPPED           status "colo", not in COLO  DOUBTFUL  -
+    STOPPED           status "colo", not in COLO  DOUBTFUL  PAUSED
     STOPPED           status "running", in COLO   DOUBTFUL  -
     STOPPED           any other status            HALTED    GOES_ON
     PAUSED            resumed, in order           ACTIVE    RESUMED
@@ -69,6 +69,8 @@ class Replica:
 
     def __init__(self) -> None:
         self.phase = Phase.OFFLINE
+        self.went_on_at = 0.0
+        """When it last did; 0: never, or nobody knows."""
         self._in_colo = False
         self._is_over = False
         """COLO has ended, but it says of its migration what it said before."""
@@ -130,7 +132,7 @@ class Replica:
         if status == IN_COLO or (status == IS_RUNNING and self._in_colo):
             self._in_colo, self._is_over = True, False
             self.phase = Phase.DOUBTFUL
-            return None
+            return News.PAUSED if status == IN_COLO else None
         self.phase = Phase.HALTED
         return News.GOES_ON
 
@@ -138,6 +140,7 @@ class Replica:
         phase = self.phase
         if phase not in STANDING:
             return None
+        self.went_on_at = at
         self.phase = Phase.ACTIVE if self._in_colo and phase is not Phase.STOPPED else Phase.RUNNING
         if phase is Phase.PAUSED and self._read_up_to < at:
             return News.RESUMED

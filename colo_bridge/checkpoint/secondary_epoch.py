@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from colo_bridge.checkpoint.epochs import (
-    OUT_OF_COLO,
+    LEFT_COLO,
     Action,
     Alignment,
     Begun,
@@ -132,7 +132,7 @@ class SecondaryEpoch:
                 return self._go_on(_JOINED)
             case News.LOST:
                 self._in_colo = False
-                return self._go_on(OUT_OF_COLO)
+                return self._go_on(LEFT_COLO)
             case News.GOES_ON:
                 return self._go_on(_GOES_ON)
             case News.SPOILED:

@@ -30,6 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def checkpoint(options: argparse.Namespace) -> int:
     answer = client.ask(control_socket(options), "checkpoint", options.timeout)
-    done = answer.get("outcome") == "done"
-    print(f"checkpoint {answer['epoch']} done" if done else f"checkpoint {answer['outcome']}; it will be tried again")
-    return 0 if done else 1
+    if answer.get("outcome") == "done":
+        print(f"checkpoint {answer['epoch']} done")
+        return 0
+    print(f"checkpoint {answer['outcome']}{'; it will be tried again' if answer.get('again') else ''}")
+    return 1

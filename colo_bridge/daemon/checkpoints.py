@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
-from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
+from colo_bridge.checkpoint.cause import Cause
+from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy, State
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.qmp import QmpProvider
@@ -32,9 +33,6 @@ class Replicas(Protocol):
 
     def stopped(self, primary: bool) -> None:
         """A replica, the primary or the other, stands still: nothing that it sends from now on may be read."""
-
-    def paused(self) -> None:
-        """The primary stands still for a checkpoint."""
 
     def checkpoint_done(self, synchronised: bool) -> None:
         """What is held may leave; `synchronised`: the secondary's state is the primary's."""
@@ -96,12 +94,24 @@ class Checkpoints:
             self._driver.request(reason, detail)
 
     async def on_request(self, _request: Mapping[str, object]) -> dict[str, object]:
-        """The control socket's `checkpoint`: one now, and how it ended."""
+        """The control socket's `checkpoint`: one now, how it ended, and if it failed, whether it is tried again."""
         if not self.exist:
             raise OperatorError("nothing here makes checkpoints", "configure checkpoint.provider, in mode enforce")
         began = time.monotonic()
         outcome = await self._driver.checkpoint(OPERATOR)
-        return {"outcome": outcome.value, "epoch": self.epoch, "seconds": time.monotonic() - began}
+        return {
+            "outcome": outcome.value,
+            "again": outcome is not Outcome.DONE and self._coordinator.state is not State.IDLE,
+            "epoch": self.epoch,
+            "seconds": time.monotonic() - began,
+        }
+
+    def withdraw(self) -> None:
+        """Nobody waits for one any more, nor for one that would be due without a reason; `count_period` ends that."""
+        self._driver.withdraw()
+
+    def count_period(self) -> None:
+        self._driver.count_period()
 
     def fence(self, answered: Callable[[], None]) -> None:
         """Call this once everything that the hypervisor has said until now was told."""
@@ -145,27 +155,27 @@ class Checkpoints:
 
     def paused(self) -> None:
         self._driver.paused()
-        if self._replicas is not None:
-            self._replicas.paused()
 
     def resumed(self) -> None:
         self._driver.resumed()
         self.goes_on()
 
-    def wanted(self, reason: str) -> None:
+    def wanted(self, cause: Cause) -> None:
         # With two hosts the epochs know when it would be of use.
         if not self._is_told_when:
-            self.request(reason, {})
+            self.request(cause.value, {})
 
     def _ended(self, outcome: Outcome) -> None:
-        if outcome is not Outcome.DONE:
+        if outcome is Outcome.DONE:
+            log.info("checkpoint %d done", self.epoch)
+            if self._replicas is not None:
+                self._replicas.checkpoint_done(self._provider.synchronises_state)
+        elif outcome is Outcome.WITHDRAWN:
+            log.warning("the checkpoint is given up: nobody waits for it any more")
+        else:
             log.error("checkpoint %s; next try in %g s", outcome.value, self._config.retry_interval)
             if self._replicas is not None:
                 self._replicas.checkpoint_failed(f"a checkpoint {_FAILURES[outcome]}")
-            return
-        log.info("checkpoint %d done", self.epoch)
-        if self._replicas is not None:
-            self._replicas.checkpoint_done(self._provider.synchronises_state)
 
 
 def _policy(config: Config, provider: str) -> Policy:

@@ -172,8 +172,8 @@ class FarPrimary:
                     self.link.send(CheckpointRequest(reason))
                 case Begun():
                     log.info("the replicas are synchronised")
-                case Suspended(reason):
-                    log.warning("the replicas are not known to be synchronised any more: %s", reason)
+                case Suspended(detail):
+                    log.warning("the replicas are not known to be synchronised any more: %s", detail)
                 case PauseStream(nic):
                     self.link.pause(nic)
                 case ResumeStream(nic):

@@ -20,6 +20,7 @@ from colo_bridge.checkpoint.epochs import (
     Begun,
     Fence,
     Forget,
+    Parted,
     PauseStream,
     Renew,
     ResumeStream,
@@ -46,7 +47,7 @@ class Told(Protocol):
 
     def secondary_joined(self) -> None: ...
 
-    def secondary_lost(self, why: str) -> None: ...
+    def secondary_lost(self, why: str, *, link_is_up: bool = False) -> None: ...
 
     def secondary_says(self, statistics: Mapping[str, int]) -> None: ...
 
@@ -196,9 +197,6 @@ class FarSecondary:
                 path.stopped()
             self._readers.rest()
 
-    def paused(self) -> None:
-        """The books are closed already."""
-
     def checkpoint_done(self, synchronised: bool) -> None:
         # One that copies state has told its news.
         if not synchronised:
@@ -227,10 +225,12 @@ class FarSecondary:
                 case Begun():
                     self._tell_what_is_moved()
                     self._told.comparing()
-                case Suspended(reason):
-                    self._told.suspended(reason)
-                case Wanted(reason):
-                    self._told.checkpoint_wanted(reason)
+                case Suspended(detail):
+                    self._told.suspended(detail)
+                case Parted():
+                    self._told.secondary_lost("the replicas are no longer in COLO", link_is_up=True)
+                case Wanted(cause):
+                    self._told.checkpoint_wanted(cause.value)
                 case PauseStream(nic):
                     self.link.pause(nic)
                 case ResumeStream(nic):

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from colo_bridge.checkpoint.epochs import OUT_OF_COLO
-from colo_bridge.checkpoint.primary_epoch import LOST
 from colo_bridge.checkpoint.replica import News
 from colo_bridge.config import Config
 from colo_bridge.daemon import link_of
@@ -111,6 +109,7 @@ class Protector:
         self._readers = PrimaryReaders(paths)
         self._far.serve(paths, self._readers, self.comparison.checkpoints.fence)
         self._let(self._traffic)
+        self._give_up_checkpoint()
 
     def read(self) -> None:
         """Carry packets from now on."""
@@ -183,8 +182,9 @@ class Protector:
         self._moment = 0
         self._perform(self.membership.secondary_joined(time.monotonic()))
 
-    def secondary_lost(self, why: str) -> None:
-        self._perform(self.membership.secondary_lost(why, time.monotonic()))
+    def secondary_lost(self, why: str, *, link_is_up: bool = False) -> None:
+        self._perform(self.membership.secondary_lost(why, time.monotonic(), link_is_up=link_is_up))
+        self._give_up_checkpoint()
 
     def secondary_says(self, statistics: Mapping[str, int]) -> None:
         self._perform(self.membership.secondary_knows(statistics.get("solo_heard", 0), time.monotonic()))
@@ -195,33 +195,33 @@ class Protector:
             path.forget()
 
     def suspended(self, why: str) -> None:
-        if why in (LOST, OUT_OF_COLO):
-            # What left before is what the secondary has: it may take over.
-            why = "the replicas are no longer in COLO"
-            self._perform(self.membership.secondary_lost(why, time.monotonic(), link_is_up=True))
-        else:
-            self._perform(self.membership.suspended(why, time.monotonic()))
+        self._perform(self.membership.suspended(why, time.monotonic()))
 
     def comparing(self) -> None:
         self._perform(self.membership.comparing(time.monotonic()))
 
     def checkpoint_wanted(self, reason: str) -> None:
         # Once all passes nobody waits for it: `protect` begins it.
-        if self.membership.traffic is not Traffic.PASS:
+        if self.membership.wants_checkpoint:
             self.comparison.checkpoints.request(reason, {})
 
     def checkpoint_made(self) -> None:
         self._perform(self.membership.checkpoint_done(time.monotonic()))
 
     def checkpoint_failed(self) -> None:
-        # Nothing but this lets a guest go on that nobody waits for.
-        if self.membership.traffic is Traffic.PASS:
-            self.comparison.checkpoints.go_on_alone()
+        self._free_guest()
+        self._give_up_checkpoint()
+
+    def _give_up_checkpoint(self) -> None:
+        if not self.membership.wants_checkpoint:
+            self.comparison.checkpoints.withdraw()
 
     def _of_hypervisor(self, news: News) -> None:
         self._far.told(news)
         if news is News.JOINED and self._far.has_joined:
             self.secondary_joined()
+        if news is News.LOST:
+            self._free_guest()
 
     # What follows from it.
 
@@ -253,8 +253,13 @@ class Protector:
         self._changed(self.membership)
         if (traffic := self.membership.traffic) is not self._traffic:
             self._let(traffic)
-            if traffic is Traffic.PASS:
-                self.comparison.checkpoints.go_on_alone()
+            self._free_guest()
+            self._give_up_checkpoint()
+
+    def _free_guest(self) -> None:
+        """Nothing else ends a pause for a checkpoint that nobody waits for, or what is left of a COLO that is over."""
+        if self.membership.traffic is Traffic.PASS:
+            self.comparison.checkpoints.go_on_alone()
 
     def _answered(self, won: bool) -> None:
         self._perform(self.membership.arbiter_answered(won, time.monotonic()))
@@ -270,6 +275,7 @@ class Protector:
             self._far.rest()
         elif traffic is Traffic.COMPARE:
             self._far.begin()
+            self.comparison.checkpoints.count_period()
 
     # What is said about it.
 

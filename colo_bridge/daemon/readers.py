@@ -43,9 +43,6 @@ class Readers:
     def stopped(self, primary: bool) -> None:
         self.primary_stopped() if primary else self.secondary_stopped()
 
-    def paused(self) -> None:
-        """The books are closed already."""
-
     def checkpoint_done(self, synchronised: bool) -> None:
         for _, path in self._nics:
             path.checkpoint_done(synchronised)

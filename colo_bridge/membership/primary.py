@@ -110,6 +110,14 @@ class PrimaryMembership:
         return self._wishes.last
 
     @property
+    def wants_checkpoint(self) -> bool:
+        """Whether one that is asked for is of any use, and is to be tried until it is done."""
+        if self.state in PASSING:
+            return self._wishes.waiting_for(Stage.COMPARISON) is not None
+        is_closed = self.state is PrimaryState.CLOSED
+        return self.state is not PrimaryState.YIELDED and (not is_closed or (self._is_there and self._guest_is_there))
+
+    @property
     def counters(self) -> PrimaryCounters:
         return PrimaryCounters(
             secondary_losses=self._entered[PrimaryState.LOST],

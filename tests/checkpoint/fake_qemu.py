@@ -15,7 +15,7 @@ DELAY = 20_000
 
 class FakeQemu:
     """Serves one client at a time, as QEMU does; `asked` counts the checkpoints that were asked for, `alone` how often
-    it was told that it is alone.
+    it was told that it is alone.  What it `defers` waits in `deferred` for `catch_up`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +27,11 @@ class FakeQemu:
         self.silent: set[str] = set()
         self.has_loaded = False
         """Of a secondary that stands still: the primary's state has come, and is what it goes on with."""
+        self.defers: set[str] = set()
+        self.deferred: list[dict[str, Any]] = []
+        self.greeting = _line(GREETING)
+        self.results: dict[str, Any] = {}
+        """What is answered to a command instead of the truth."""
         self.asked = self.alone = 0
         self.connections = 0
         self._server: asyncio.Server | None = None
@@ -76,7 +81,7 @@ class FakeQemu:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.connections += 1
-        self._send(GREETING)
+        self.say(self.greeting)
         try:
             text = ""
             while chunk := await reader.read(1 << 16):
@@ -86,11 +91,23 @@ class FakeQemu:
                     while text:
                         request, end = json.JSONDecoder().raw_decode(text)
                         text = text[end:].lstrip()
-                        self._answer(request)
+                        self._requested(request)
         except ConnectionError:
             pass
         finally:
             writer.close()
+
+    def _requested(self, request: dict[str, Any]) -> None:
+        if request["execute"] in self.defers:
+            self.deferred.append(request)
+        else:
+            self._answer(request)
+
+    def catch_up(self) -> None:
+        """Answer what was deferred, as things are now."""
+        deferred, self.deferred = self.deferred, []
+        for request in deferred:
+            self._answer(request)
 
     def _answer(self, request: dict[str, Any]) -> None:
         command = request["execute"]
@@ -103,6 +120,8 @@ class FakeQemu:
         self._send(answer | ({"id": request["id"]} if "id" in request else {}))
 
     def _result(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command in self.results:
+            return self.results[command]
         match command:
             case "query-status":
                 return {"status": self.status, "running": self.status == "running"}
@@ -130,8 +149,12 @@ class FakeQemu:
             self.go_on()
 
     def _send(self, message: dict[str, Any]) -> None:
-        self.say(json.dumps(message).encode() + b"\r\n")
+        self.say(_line(message))
 
     def say(self, text: bytes) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(text)
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\r\n"

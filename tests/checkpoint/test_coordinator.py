@@ -15,6 +15,7 @@ STEPS = {
     State.ASKED: ["request", "tick"],
     State.PAUSED: ["request", "tick", "pause"],
     State.STOPPING: ["request", "tick", "too long"],
+    State.ENDING: ["request", "tick", "withdraw"],
     State.WAITING: ["request", "tick", "fail"],
 }
 
@@ -28,6 +29,7 @@ def coordinator_in(state: State) -> Coordinator:
         "pause": lambda: coordinator.paused(0.0),
         "too long": lambda: coordinator.tick(30.0),
         "fail": lambda: coordinator.finished(False, 0.0),
+        "withdraw": coordinator.withdraw,
     }
     for step in STEPS[state]:
         actions[step]()
@@ -87,7 +89,7 @@ def test_an_end_without_a_start_is_a_bug(state):
         coordinator_in(state).finished(True, 0.0)
 
 
-@pytest.mark.parametrize("state", [State.IDLE, State.STOPPING])
+@pytest.mark.parametrize("state", [State.IDLE, State.STOPPING, State.ENDING])
 def test_nothing_is_ever_due_in(state):
     coordinator = coordinator_in(state)
     assert coordinator.due is None
@@ -153,6 +155,64 @@ def test_a_failure_in_the_pause_is_tried_again():
     assert coordinator.tick(2.0) == [Start("content", {"connection": "a"}, 2)]
 
 
+# Withdrawn.
+
+
+@pytest.mark.parametrize("state", [State.REQUESTED, State.WAITING])
+def test_what_has_not_begun_is_withdrawn_at_once(state):
+    coordinator = coordinator_in(state)
+    assert coordinator.withdraw() is Outcome.WITHDRAWN
+    assert (coordinator.state, coordinator.counters.withdrawn) == (State.IDLE, 1)
+    assert coordinator.tick(1e9) == []
+
+
+@pytest.mark.parametrize("state", [State.ASKED, State.PAUSED])
+@pytest.mark.parametrize("success", [True, False])
+def test_an_attempt_that_is_withdrawn_is_killed_and_not_tried_again(state, success):
+    coordinator = coordinator_in(state)
+    assert coordinator.withdraw() == Kill()
+    assert coordinator.withdraw() is None
+    assert coordinator.finished(success, 1.0) is Outcome.WITHDRAWN
+    assert (coordinator.state, coordinator.epoch, coordinator.counters.failed) == (State.IDLE, 0, 0)
+    assert coordinator.tick(1e9) == []
+
+
+def test_what_is_stopped_already_is_not_killed_twice():
+    coordinator = coordinator_in(State.STOPPING)
+    assert coordinator.withdraw() is None
+    assert coordinator.finished(False, 31.0) is Outcome.WITHDRAWN
+    assert (coordinator.state, coordinator.counters.timed_out) == (State.IDLE, 0)
+
+
+def test_there_may_be_nothing_to_withdraw():
+    coordinator = coordinator_in(State.IDLE)
+    assert coordinator.withdraw() is None
+    assert coordinator.counters.withdrawn == 0
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+def test_what_is_wanted_again_before_the_attempt_has_ended_is_tried(pauses):
+    coordinator = coordinator_in(State.ENDING)
+    if pauses:
+        assert coordinator.paused(1.0) == []
+    else:
+        assert coordinator.request("protect", 1.0)
+    assert coordinator.state is State.STOPPING
+    coordinator.finished(False, 2.0)
+    assert coordinator.tick(3.0) == [Start("hypervisor" if pauses else "protect", {}, 1)]
+
+
+def test_no_period_counts_after_a_withdrawal_until_it_is_told_so():
+    coordinator = Coordinator(Policy(30.0, 1.0, period=10.0))
+    coordinator.withdraw()
+    assert coordinator.tick(1e9) == []
+    coordinator.count_period(100.0)
+    assert coordinator.due == 110.0
+    coordinator.request("content", 101.0)
+    coordinator.count_period(105.0)
+    assert coordinator.due == 101.0
+
+
 # Intervals.
 
 
@@ -190,12 +250,24 @@ class Walk(RuleBasedStateMachine):
         self.started_at = self.free_at = 0.0
         self.wanted = False
         self.done = self.failed = self.unasked = self.abandoned = 0
-        self.succeeded = 0
+        self.succeeded = self.withdrawn = self.ended = 0
+        self.is_ending = False
 
     @rule(reason=st.sampled_from(["content", "control", "timeout"]))
     def request(self, reason):
         assert self.coordinator.request(reason, self.now) is not self.wanted
-        self.wanted = True
+        self.wanted, self.is_ending = True, False
+
+    @rule()
+    def withdraw(self):
+        told = self.coordinator.withdraw()
+        if self.running:
+            assert told == (None if self.killed else Kill())
+            self.killed = self.is_ending = True
+        else:
+            assert told is (Outcome.WITHDRAWN if self.wanted else None)
+        self.withdrawn += self.wanted
+        self.wanted = False
 
     @rule(step=st.floats(0, 40))
     def wait(self, step):
@@ -217,7 +289,9 @@ class Walk(RuleBasedStateMachine):
         before = self.coordinator.state
         actions = self.coordinator.paused(self.now)
         assert bool(actions) == (not self.running)
-        if before in (State.PAUSED, State.STOPPING):
+        if before is State.ENDING:
+            self.wanted, self.is_ending = True, False
+        if before in (State.PAUSED, State.STOPPING, State.ENDING):
             return
         self.wanted = self.running = True
         self.killed, self.bound = False, POLICY.pause_timeout
@@ -229,7 +303,7 @@ class Walk(RuleBasedStateMachine):
         self.abandoned += self.running
         self.unasked += not self.wanted
         self.done += 1
-        self.wanted = self.running = self.killed = False
+        self.wanted = self.running = self.killed = self.is_ending = False
         self.free_at = self.now
 
     @precondition(lambda self: self.running)
@@ -242,6 +316,11 @@ class Walk(RuleBasedStateMachine):
             self.done += 1
             self.succeeded += 1
             self.wanted = False
+        elif self.is_ending:
+            assert outcome is Outcome.WITHDRAWN
+            self.ended += 1
+            self.is_ending = False
+            self.free_at = self.now
         else:
             too_long = Outcome.NOT_RESUMED if self.bound == POLICY.pause_timeout else Outcome.TIMED_OUT
             assert outcome is (too_long if self.killed else Outcome.FAILED)
@@ -253,8 +332,9 @@ class Walk(RuleBasedStateMachine):
         counters = self.coordinator.counters
         assert self.coordinator.epoch == counters.done == self.done
         assert counters.failed == self.failed
-        assert counters.started == self.succeeded + self.abandoned + self.failed + self.running
-        assert counters.requested == self.done - self.unasked + self.wanted
+        assert counters.withdrawn == self.withdrawn
+        assert counters.started == self.succeeded + self.abandoned + self.failed + self.ended + self.running
+        assert counters.requested == self.done - self.unasked + self.wanted + self.withdrawn
         assert counters.reasons.total() == counters.requested + counters.joined
         # Whoever ticks when it is due gets every request started or stopped in the end.
         assert (self.coordinator.due is None) == (not self.wanted or (self.killed and self.running))

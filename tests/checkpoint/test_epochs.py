@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from colo_bridge.checkpoint.cause import Cause
 from colo_bridge.checkpoint.epochs import (
     CHECKPOINTS,
+    LEFT_COLO,
     Alignment,
     Begun,
     Drain,
     Fence,
     Forget,
+    Parted,
     PauseStream,
     ReadGuest,
     Renew,
@@ -172,7 +175,7 @@ def test_whatever_is_no_proven_checkpoint_begins_a_new_era(news: News, reason: s
 
 def test_while_its_hypervisor_is_lost_a_primary_sends_what_belongs_to_no_era():
     machine = comparing_primary()
-    assert told(machine, News.LOST) == [Suspended("lost"), SendBarrier(2 * ERA)]
+    assert told(machine, News.LOST) == [Parted(), SendBarrier(2 * ERA)]
     assert machine.alignment is Alignment.APART
     assert barriers(machine, 2 * ERA) == []
     assert told(machine, News.LOST) == []
@@ -184,6 +187,18 @@ def test_a_secondary_that_has_lost_count_gets_a_new_era_and_a_checkpoint():
     assert machine.requested("its own words") == [Suspended("its own words"), SendBarrier(2 * ERA)]
     barriers(machine, 2 * ERA)
     assert machine.fenced(2 * ERA) == [Wanted("secondary")]
+
+
+def test_a_secondary_that_has_left_colo_is_as_good_as_lost():
+    machine = comparing_primary()
+    assert machine.requested(LEFT_COLO) == [Parted(), SendBarrier(2 * ERA)]
+    barriers(machine, 2 * ERA)
+    assert machine.fenced(2 * ERA) == [Wanted(Cause.LEFT)]
+
+
+@pytest.mark.parametrize("words", [cause.value for cause in Cause])
+def test_no_other_words_of_the_secondarys_mean_anything(words: str):
+    assert comparing_primary().requested(words)[0] == Suspended(words)
 
 
 def test_a_secondary_that_has_lost_count_in_a_checkpoint_gets_its_era_behind_it():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 import uvloop
 
 from colo_bridge.checkpoint.coordinator import Coordinator, Outcome, Policy
+from colo_bridge.checkpoint.providers import execute
 from colo_bridge.checkpoint.providers.command import CommandProvider
 from colo_bridge.checkpoint.providers.driver import Driver
 from colo_bridge.checkpoint.providers.execute import LINE_LENGTH, OUTPUT_LINES
@@ -118,6 +120,35 @@ def test_on_time_out_the_whole_process_group_is_killed(run, tmp_path, caplog):
     assert time.monotonic() - began < 5
     wait_until(lambda: all(is_gone(int(pid)) for pid in pids.read_text().split()))
     assert "killed after 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_what_cannot_be_killed_is_not_waited_for(run, tmp_path, monkeypatch, caplog, cancels):
+    """As while the kernel does something for it that does not end."""
+    caplog.set_level(logging.WARNING)
+    pid_file = tmp_path / "pid"
+    monkeypatch.setattr(execute, "KILL_SECONDS", 0.1)
+    kill = os.killpg
+    monkeypatch.setattr(execute.os, "killpg", lambda *_: None)
+
+    async def scenario() -> None:
+        script = f"echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
+        attempt = asyncio.create_task(shell(script, timeout=60 if cancels else 1.0).checkpoint("content", {}))
+        while not pid_file.exists():
+            await asyncio.sleep(0.01)
+        if cancels:
+            attempt.cancel()
+        await asyncio.wait([attempt])
+        assert attempt.cancelled() if cancels else attempt.result() is False
+        pid = int(pid_file.read_text())
+        assert not is_gone(pid)
+        assert f"checkpoint command: process {pid} does not end by SIGKILL: it is left behind" in caplog.text
+        kill(pid, signal.SIGKILL)
+        while f"checkpoint command: process {pid} has ended" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert not Path(f"/proc/{pid}").exists()
+
+    run(asyncio.wait_for(scenario(), 20))
 
 
 def test_cancelling_kills_it_too(run, tmp_path):

@@ -130,7 +130,7 @@ def test_a_guest_that_is_told_that_it_is_alone_stops_for_a_moment_and_has_made_n
 def test_a_checkpoint_of_a_replica_that_nobody_knew_to_be_in_colo_does_not_count(migration, after):
     replica = replica_in(Phase.EXITED)
     assert replica.stopped() is News.STOPPED
-    assert replica.status("colo", 10.0) is None
+    assert replica.status("colo", 10.0) is News.PAUSED
     assert replica.resumed(11.0) is News.SPOILED
     assert replica.migration(migration) is (None if after is Phase.ACTIVE else News.LOST)
     assert replica.phase is after

@@ -22,6 +22,7 @@ from colo_bridge.checkpoint.epochs import (
     Drain,
     Fence,
     Forget,
+    Parted,
     PauseStream,
     ReadGuest,
     Renew,
@@ -334,7 +335,7 @@ class Host(ABC):
                     self.paused.discard(nic)
                 case Fence(epoch):
                     self.fence(epoch)
-                case Begun() | Suspended():
+                case Begun() | Suspended() | Parted():
                     self.counts[f"{self.name} {type(action).__name__.lower()}"] += 1
                 case _:
                     self.carry_out(action)

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from colo_bridge import config
+from colo_bridge.checkpoint.providers.execute import Command
 from colo_bridge.daemon.arbiter import Arbiter
 from colo_bridge.link.protocol.messages import Role
 from colo_bridge.membership.actions import AskArbiter, Claim, GiveBack
@@ -67,6 +68,22 @@ def test_no_answer_in_time_is_a_no(run, caplog):
     assert "arbiter.command killed after 0.3 s" in caplog.text
 
 
+def test_a_bug_is_a_no(run, monkeypatch, caplog):
+    async def fail(*_):
+        raise ValueError("embedded null byte")
+
+    asked = Asked("true", "true")
+
+    async def scenario():
+        with monkeypatch.context() as patch:
+            patch.setattr(Command, "run", fail)
+            assert await asked.carry_out(ASK, RETURN, ASK) == [False, False]
+        assert (await asked.carry_out(ASK))[-1] is True
+
+    run(scenario())
+    assert "embedded null byte" in caplog.text
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_the_command_learns_who_asks_for_what_and_why(run, tmp_path, role):
     claim = Claim.SOLO if role is Role.PRIMARY else Claim.FAILOVER
@@ -101,6 +118,42 @@ def test_all_is_done_in_order_and_never_at_once(run, tmp_path):
 def test_where_nothing_has_to_be_given_back_nothing_is_run(run, tmp_path):
     assert run(Asked(f"echo $COLO_ACTION >>{tmp_path}/log").carry_out(RETURN, ASK)) == [True]
     assert (tmp_path / "log").read_text() == "solo\n"
+
+
+@pytest.mark.parametrize(("succeeds", "given"), [(True, ["1"]), (False, ["1", "3"])])
+def test_a_question_waits_for_one_thing_that_is_given_back_or_two(run, tmp_path, succeeds, given):
+    """What is wanted while the first one runs is replaced by what is wanted later, and left out if that succeeds."""
+    log, begun, go_on = tmp_path / "log", tmp_path / "begun", tmp_path / "go_on"
+    wait = f"echo $COLO_REASON >>{log}; touch {begun}; while [ ! -e {go_on} ]; do sleep 0.01; done"
+    asked = Asked(f"echo asked >>{log}", f"{wait}; {'true' if succeeds else 'false'}")
+
+    async def scenario():
+        asked.arbiter.carry_out(GiveBack("1"))
+        while not begun.exists():
+            await asyncio.sleep(0.01)
+        for reason in ("2", "3"):
+            asked.arbiter.carry_out(GiveBack(reason))
+        asked.arbiter.carry_out(ASK)
+        go_on.touch()
+        await asked.carry_out()
+        assert log.read_text().split() == [*given, "asked"]
+
+    run(asyncio.wait_for(scenario(), 20))
+
+
+def test_nothing_is_given_back_again_before_something_was_asked_for(run, tmp_path):
+    asked = Asked("false", f"echo $COLO_REASON >>{tmp_path}/log")
+
+    async def scenario():
+        for reason in ("1", "2"):
+            await asked.carry_out(GiveBack(reason))
+        await asked.carry_out(ASK)
+        # Who is refused, or killed, may have won something all the same.
+        for reason in ("3", "4"):
+            await asked.carry_out(GiveBack(reason))
+
+    run(scenario())
+    assert (tmp_path / "log").read_text().split() == ["1", "3"]
 
 
 def test_an_answer_may_ask_again_at_once(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -205,6 +206,112 @@ def test_a_daemon_that_has_not_reached_its_qemu_yet_does_not_go_live(tmp_path: P
             await hosts.b.until(lambda: hosts.b.status["replica"] != "offline")
             assert (await hosts.fail_over())["done"]
             await qemu.die()
+
+    play(scenario)
+
+
+def test_a_checkpoint_that_does_not_begin_is_asked_for_as_long_as_the_secondary_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        timing, link = "timeout = 0.1\nretry_interval = 0.05", 'secondary_timeout = 1.0\non_secondary_lost = "closed"'
+        async with in_colo(tmp_path, timing, link=link) as pair:
+            hosts = pair.hosts
+            await hosts.held(named("one"))
+            hosts.tap.put(named("other"))
+            await hosts.a.enters("closed")
+            await pair.asked(pair.primary.asked + 2)
+            await pair.checkpoint()
+            await hosts.protected()
+
+    play(scenario)
+
+
+def test_what_protect_asks_for_is_tried_until_it_is_done(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path, "timeout = 0.1\nretry_interval = 0.05") as pair:
+            await pair.hosts.a.ask("solo")
+            protecting = asyncio.create_task(pair.hosts.a.ask("protect"))
+            await pair.asked(pair.primary.asked + 3)
+            assert pair.hosts.a.state == "solo"
+            await pair.checkpoint()
+            assert (await protecting)["done"]
+            await pair.hosts.protected()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("end", ["lost", "solo"])
+def test_what_protect_asks_for_is_given_up_with_its_secondary_or_by_the_operator(tmp_path: Path, end: str) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path, "timeout = 0.05\nretry_interval = 0.01") as pair:
+            hosts = pair.hosts
+            await hosts.a.ask("solo")
+            protecting = asyncio.create_task(hosts.a.ask("protect"))
+            await pair.asked(pair.primary.asked + 2)
+            if end == "lost":
+                hosts.cable.cut()
+            else:
+                await hosts.a.ask("solo")
+            await hosts.a.until(lambda: hosts.a.status["checkpoint"]["state"] == "idle")
+            asked = pair.primary.asked
+            await settle()
+            assert (hosts.a.state, pair.primary.asked) == ("solo", asked)
+            assert not (await protecting)["done"]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+def test_a_pause_that_can_be_no_checkpoint_is_ended_as_well(tmp_path: Path, is_found: bool) -> None:
+    async def scenario() -> None:
+        timing = "pause_timeout = 0.1\nretry_interval = 0.05"
+        async with in_colo(tmp_path, timing) as pair:
+            await pair.hosts.a.ask("solo")
+            primary = pair.primary
+            if is_found:
+                primary.status = "colo"
+                primary.drop()
+            else:
+                # COLO was over, and is there again, which nobody has heard.
+                primary.exit()
+                await pair.hosts.until(lambda: primary.alone)
+                primary.migration = "colo"
+                primary.stop()
+            told = primary.alone
+            await pair.hosts.until(lambda: pair.phases()[0] == "doubtful")
+            await pair.hosts.until(lambda: primary.alone > told)
+
+    play(scenario)
+
+
+def test_a_colo_that_ends_once_all_passes_is_acknowledged_so_that_another_can_begin(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            await pair.hosts.a.ask("solo")
+            pair.primary.exit()
+            await pair.hosts.until(lambda: pair.primary.alone)
+            # Another one begins, and ends likewise.
+            pair.primary.stop("finish-migrate")
+            pair.primary.go_on()
+            await pair.hosts.until(lambda: pair.phases()[0] == "running")
+            pair.primary.stop("finish-migrate")
+            pair.primary.migration = "colo"
+            pair.primary.go_on()
+            await pair.hosts.until(lambda: pair.phases()[0] == "colo")
+            pair.primary.exit()
+            await pair.hosts.until(lambda: pair.primary.alone == 2)
+
+    play(scenario)
+
+
+def test_a_colo_that_ends_while_packets_are_held_is_not_acknowledged_before_they_leave(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with in_colo(tmp_path) as pair:
+            pair.primary.exit()
+            await pair.hosts.a.enters("lost")
+            await settle()
+            assert pair.primary.alone == 0
+            await pair.hosts.a.ask("solo")
+            await pair.hosts.until(lambda: pair.primary.alone)
 
     play(scenario)
 

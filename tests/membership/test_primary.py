@@ -644,6 +644,28 @@ def test_a_drain_in_solo_is_at_once():
         side.do(("solo",))
 
 
+@pytest.mark.parametrize(
+    ("state", "ways", "is_wanted"),
+    [
+        *(
+            (state, WAYS[state], True)
+            for state in (PrimaryState.UNSYNCHRONISED, PrimaryState.LOST, PrimaryState.ASKING)
+        ),
+        *((state, WAYS[state], False) for state in (PrimaryState.SOLO, PrimaryState.DRAINED, PrimaryState.YIELDED)),
+        (PrimaryState.SOLO, [*WAYS[PrimaryState.SOLO], JOIN, ("protect",)], True),
+        (PrimaryState.SOLO, [*WAYS[PrimaryState.SOLO], JOIN, ("protect",), LOSE], False),
+        (PrimaryState.SOLO, [*WAYS[PrimaryState.SOLO], JOIN, ("protect",), ("solo",)], False),
+        (PrimaryState.CLOSED, WAYS[PrimaryState.CLOSED], False),
+        (PrimaryState.CLOSED, [JOIN, WAIT, LOSE_ARBITER], True),
+        (PrimaryState.CLOSED, [JOIN, GUEST_LOST], False),
+    ],
+)
+def test_a_checkpoint_is_of_use_while_somebody_waits_for_it(state, ways, is_wanted):
+    side = Side(ARBITRATED, *ways)
+    assert side.membership.state is state
+    assert side.membership.wants_checkpoint is is_wanted
+
+
 def test_a_checkpoint_means_nothing_without_a_drain():
     assert side_in(PrimaryState.PROTECTED).do(("checkpoint_done",)).actions == []
 

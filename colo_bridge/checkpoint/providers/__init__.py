@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from colo_bridge.checkpoint.cause import Cause
+
 
 class Provider(Protocol):
     """Something that can make the secondary equal to the primary, or at least says so."""
@@ -35,5 +37,5 @@ class Listener(Protocol):
     def resumed(self) -> None:
         """The primary runs again and the secondary has its state."""
 
-    def wanted(self, reason: str) -> None:
+    def wanted(self, cause: Cause) -> None:
         """The replicas may differ, and a checkpoint can be asked for."""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from colo_bridge.checkpoint.coordinator import Action, Coordinator, Outcome, Start
+from colo_bridge.checkpoint.coordinator import Action, Coordinator, Kill, Outcome, Start
 from colo_bridge.checkpoint.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,18 @@ class Driver:
         self._waiting.append(ended)
         self.request(reason)
         return await ended
+
+    def withdraw(self) -> None:
+        """Nobody waits for a checkpoint any more: stop the attempt that runs, and begin no other."""
+        match self._coordinator.withdraw():
+            case Kill() as kill:
+                self._carry_out(kill)
+            case Outcome() as outcome:
+                self._tell(outcome)
+
+    def count_period(self) -> None:
+        """The next checkpoint that nobody asks for is due a period after now."""
+        self._coordinator.count_period(self._clock())
 
     def step(self) -> None:
         """Do what is due; to be called after each request and a few times a second.  Never blocks."""
@@ -84,8 +96,8 @@ class Driver:
         self._tell(self._coordinator.finished(_succeeded(attempt), self._clock()))
 
     def _tell(self, outcome: Outcome) -> None:
-        self._finished(outcome)
         waiting, self._waiting = self._waiting, []
+        self._finished(outcome)
         for ended in waiting:
             if not ended.done():
                 ended.set_result(outcome)

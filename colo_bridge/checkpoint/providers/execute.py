@@ -14,6 +14,8 @@ OUTPUT_LINES = 100
 """Lines of the command's output that reach our log; the rest is read and counted only."""
 LINE_LENGTH = 500
 """Characters of one such line."""
+KILL_SECONDS = 1.0
+"""How long after SIGKILL we wait for the command's end: it does not come while the kernel does something for it."""
 DRAIN_SECONDS = 1.0
 """How long after the command's end we still read, should a process it left behind hold the pipe."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,9 +35,13 @@ class Command:
         self._name = name
         self._command = command
         self._timeout = timeout
+        self._ends: set[asyncio.Future[int]] = set()
 
     async def run(self, variables: Mapping[str, str]) -> bool:
-        """True for exit status 0, False for any other end or the time-out.  Cancelling it kills it."""
+        """True for exit status 0, False for any other end or the time-out.  Cancelling it kills it.
+
+        It returns when the command has ended, or KILL_SECONDS after SIGKILL, and at most DRAIN_SECONDS after that.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._run({"PATH": SEARCH_PATH, "LANG": "C.UTF-8", **variables})
@@ -57,7 +63,7 @@ class Command:
         try:
             status = await process.wait()
         finally:
-            await _stop(process)
+            await self._stop(process)
             await _end_output(output)
         if status:
             log.error("%s failed with status %d", self._name, status)
@@ -74,6 +80,20 @@ class Command:
             cwd="/",
             start_new_session=True,
         )
+
+    async def _stop(self, process: Process) -> None:
+        """Kill the command's process group unless the command has ended by itself."""
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        end = asyncio.ensure_future(process.wait())
+        self._ends.add(end)
+        end.add_done_callback(self._ends.discard)
+        await asyncio.wait([end], timeout=KILL_SECONDS)
+        if not end.done():
+            log.error("%s: process %d does not end by SIGKILL: it is left behind", self._name, process.pid)
+            end.add_done_callback(lambda _: log.warning("%s: process %d has ended", self._name, process.pid))
 
     async def _log_output(self, descriptor: int) -> None:
         """Log the first lines; read the rest too, or the command would block on a full pipe."""
@@ -101,14 +121,6 @@ class Command:
     def _log_line(self, line: bytes) -> None:
         text = line[:LINE_LENGTH].decode("utf-8", "replace")
         log.info("%s: %s", self._name, "".join(c if c.isprintable() else "?" for c in text))
-
-
-async def _stop(process: Process) -> None:
-    """Kill the command's process group unless the command has ended by itself."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 async def _end_output(output: asyncio.Task[None]) -> None:

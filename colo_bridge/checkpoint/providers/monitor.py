@@ -8,16 +8,17 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from qemu.qmp import ExecuteError, Message, QMPError, Runstate
+from qemu.qmp import ExecuteError, QMPError, Runstate
 
-from colo_bridge.checkpoint.providers.qmp_client import Answer, Client, Fence, Item, Question
+from colo_bridge.checkpoint.providers.pauses import Pauses
+from colo_bridge.checkpoint.providers.qmp_client import Answer, Client, Failure, Fence, Item, Question
+from colo_bridge.checkpoint.providers.qmp_message import Event, QemuError, in_one_line, refusal_of
 from colo_bridge.checkpoint.replica import IS_RUNNING, News, Phase, Replica
-from colo_bridge.errors import PeerError
 
 ANSWER_SECONDS = 5.0
 """How long QEMU may take to answer before it counts as lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two tries to connect; each pause is twice the one before."""
+"""Seconds between two connections."""
 ALONE_PAUSE = 0.5
 """Seconds between two tries to tell QEMU that it is alone."""
 
@@ -26,12 +27,16 @@ log = logging.getLogger(__name__)
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
-class Refused(PeerError):
+class Refused(QemuError):
     """QEMU has answered, and will not do it."""
 
 
 class Monitor:
-    """Follows one replica; `told` is called for each piece of news, in order, inside the running loop."""
+    """Follows one replica; `told` is called for each piece of news, in order, inside the running loop.
+
+    What QEMU says is not trusted: whatever does not fit is QemuError, and ends that connection only.  An error of
+    `told` is our own, and ends `run`.
+    """
 
     def __init__(self, name: str, path: str, replica: Replica, told: Callable[[News], None]) -> None:
         self._name = name
@@ -40,23 +45,21 @@ class Monitor:
         self._told = told
         self._client: Client | None = None
         self._was_refused = False
+        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
 
     async def run(self) -> None:
         """Connect, follow, and begin anew, for ever."""
-        pause = FIRST_PAUSE
         while True:
             try:
                 await self._follow()
-            # ValueError: a line that is too long.
-            except (QMPError, PeerError, OSError, EOFError, ValueError) as error:
-                pause = FIRST_PAUSE if self._replica.phase is not Phase.OFFLINE else min(2 * pause, LONGEST_PAUSE)
+            except QemuError as error:
                 self._lost(error)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._pauses.ended(time.monotonic()))
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
-        """QEMU's answer to a command; raises PeerError if there is none."""
+        """QEMU's answer to a command; raises QemuError if there is none."""
         if self._client is None:
-            raise PeerError(f"there is no connection to the {self._name}'s QEMU")
+            raise QemuError(f"there is no connection to the {self._name}'s QEMU")
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
@@ -65,9 +68,9 @@ class Monitor:
             self.fence(lambda: None)
             raise self._silent(command) from error
         except ExecuteError as error:
-            raise Refused(f"the {self._name}'s QEMU refused {command}: {error}") from error
+            raise self._refused(command, in_one_line(str(error))) from error
         except QMPError as error:
-            raise PeerError(f"the connection to the {self._name}'s QEMU is lost") from error
+            raise QemuError(f"the connection to the {self._name}'s QEMU is lost") from error
 
     def fence(self, reached: Callable[[], None]) -> None:
         """Ask QEMU anything; `reached` is called when it has answered and everything that it said before was told.
@@ -90,7 +93,7 @@ class Monitor:
             except Refused as error:
                 log.warning("%s", error)
                 return False
-            except PeerError as error:
+            except QemuError as error:
                 if str(error) != complaint:
                     complaint = str(error)
                     log.error("%s; it is to be told that it is alone", complaint)
@@ -100,7 +103,6 @@ class Monitor:
 
     async def _follow(self) -> None:
         client = Client(self._stopped)
-        client.events.event_filter = lambda _: False
         with client.listen(client.ordered):
             try:
                 await self._connect(client)
@@ -109,8 +111,8 @@ class Monitor:
                 await self._look_at(client)
             finally:
                 self._client = None
-                with contextlib.suppress(QMPError, OSError, EOFError, ValueError):
-                    await client.disconnect()
+                with contextlib.suppress(QemuError):
+                    await client.hang_up()
 
     async def _connect(self, client: Client) -> None:
         try:
@@ -118,12 +120,16 @@ class Monitor:
                 await client.connect(self._path)
         except TimeoutError as error:
             # It serves one client at a time: the greeting waits until the other one has gone.
-            raise PeerError(f"QEMU does not greet at {self._path}: does somebody else use it?") from error
+            raise QemuError("QEMU does not greet: does somebody else use it?") from error
+        except QMPError as error:
+            raise QemuError(in_one_line(str(error))) from error
 
     async def _greet(self) -> None:
         status, migration = await self._status(), await self._migration()
-        log.info("the %s's QEMU is connected; the guest is %s, its migration %s", self._name, status, migration)
+        words = in_one_line(f"the guest is {status}, its migration {migration}")
+        log.info("the %s's QEMU is connected; %s", self._name, words)
         self._was_refused = False
+        self._pauses.stands(time.monotonic())
         self._tell(self._replica.connected(status, migration))
 
     async def _look_at(self, client: Client) -> None:
@@ -138,8 +144,8 @@ class Monitor:
             following.cancel()
             ending.cancel()
             await asyncio.gather(following, ending, return_exceptions=True)
-        await client.disconnect()
-        raise PeerError("QEMU has closed the connection")
+        await client.hang_up()
+        raise QemuError("QEMU has closed the connection")
 
     async def _handle_all(self, client: Client) -> None:
         while True:
@@ -147,31 +153,27 @@ class Monitor:
 
     async def _handle(self, item: Item, client: Client) -> None:
         match item:
+            case Event():
+                await self._happened(item, client)
             case Question():
                 await self._why(item, client)
             case Fence(reached):
-                _, earlier = await self._answer(client.ask(), client)
-                await self._each(earlier, client)
+                await self._answer(client.ask(reached), client)
+            case Answer(reached=reached):
                 reached()
-            case Answer():
-                """To a question that nobody waits for any more."""
-            case _:
-                await self._happened(item, client)
+            case Failure(error):
+                raise error
 
-    async def _each(self, items: list[Item], client: Client) -> None:
-        for item in items:
-            await self._handle(item, client)
-
-    async def _happened(self, event: Message, client: Client) -> None:
+    async def _happened(self, event: Event, client: Client) -> None:
         replica = self._replica
-        match event["event"]:
+        match event.name:
             case "STOP":
                 await self._why(self._stopped(), client)
             case "RESUME":
-                self._tell(replica.resumed(_seconds(event)))
+                self._tell(replica.resumed(event.at))
                 self._tell(replica.migration(await self._migration()))
             case _:
-                log.warning("the %s has left COLO: %s", self._name, event.get("data"))
+                log.warning("the %s has left COLO: %s", self._name, event.reason)
                 self._tell(replica.exited())
 
     def _stopped(self) -> Question:
@@ -186,36 +188,44 @@ class Monitor:
             # It is about what came behind that.
             status = IS_RUNNING
         self._tell(self._replica.status(status, question.read_up_to))
-        await self._each(earlier, client)
 
     async def _answer(self, number: int, client: Client) -> tuple[str, list[Item]]:
-        """The guest's status, and what QEMU had said before it."""
+        """The guest's status, and what QEMU had said before it and nobody has looked at yet."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer, earlier = await client.ordered.until(number)
         except TimeoutError as error:
             raise self._silent("query-status") from error
-        if "return" not in answer.message:
-            raise Refused(f"the {self._name}'s QEMU refused query-status: {answer.message.get('error')}")
-        return _string(answer.message["return"], "status"), earlier
+        if (why := refusal_of(answer.message)) is not None:
+            raise self._refused("query-status", why)
+        return self._member("status", answer.message["return"]), earlier
 
-    def _silent(self, command: str) -> PeerError:
-        return PeerError(f"the {self._name}'s QEMU did not answer {command} within {ANSWER_SECONDS:g} s")
+    def _silent(self, command: str) -> QemuError:
+        return QemuError(f"the {self._name}'s QEMU did not answer {command} within {ANSWER_SECONDS:g} s")
+
+    def _refused(self, command: str, why: str) -> Refused:
+        return Refused(f"the {self._name}'s QEMU refused {command}: {why}")
 
     def _tell(self, news: News | None) -> None:
         if news is not None:
             self._told(news)
 
     async def _status(self) -> str:
-        return _string(await self.execute("query-status"), "status")
+        return self._member("status", await self.execute("query-status"))
 
     async def _migration(self) -> str:
-        return _string(await self.execute("query-migrate"), "status")
+        """Empty: there has been none."""
+        return self._member("status", await self.execute("query-migrate"), absent="")
 
-    def _lost(self, error: Exception) -> None:
+    def _member(self, name: str, answer: object, absent: str | None = None) -> str:
+        value = answer.get(name, absent) if isinstance(answer, Mapping) else None
+        if not isinstance(value, str):
+            raise QemuError(f"the {self._name}'s QEMU gave an answer without {name}")
+        return value
+
+    def _lost(self, error: QemuError) -> None:
         if self._replica.phase is not Phase.OFFLINE or not self._was_refused:
-            why = str(error) or "the connection is closed"
-            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, why)
+            log.error("no connection to the %s's QEMU at %s: %s; trying again", self._name, self._path, error)
             self._was_refused = True
         self._tell(self._replica.lost())
 
@@ -226,19 +236,4 @@ async def _ended(client: Client) -> None:
 
 
 def _is_resume(item: Item) -> bool:
-    return isinstance(item, Message) and item["event"] == "RESUME"
-
-
-def _string(answer: object, key: str) -> str:
-    """A member of an answer; an empty one if it is not there."""
-    value = answer.get(key) if isinstance(answer, Mapping) else None
-    return value if isinstance(value, str) else ""
-
-
-def _seconds(event: Message) -> float:
-    """When it happened, by the host's clock; 0 if that is not told."""
-    timestamp = event.get("timestamp")
-    if not isinstance(timestamp, Mapping):
-        return 0.0
-    seconds, microseconds = timestamp.get("seconds"), timestamp.get("microseconds")
-    return seconds + microseconds / 1e6 if isinstance(seconds, int) and isinstance(microseconds, int) else 0.0
+    return isinstance(item, Event) and item.name == "RESUME"

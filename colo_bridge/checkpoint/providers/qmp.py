@@ -7,16 +7,12 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from colo_bridge.checkpoint.cause import Cause
 from colo_bridge.checkpoint.providers import Listener
 from colo_bridge.checkpoint.providers.monitor import Monitor
 from colo_bridge.checkpoint.replica import STANDING, News, Phase, Replica
 from colo_bridge.config import CheckpointConfig
 from colo_bridge.errors import PeerError
-
-SPOILED = "spoiled"
-"""The reason to ask for a checkpoint after one that cannot be used."""
-JOINED = "start"
-"""The reason to ask for one when the replicas are in COLO and nobody knows since when they are equal."""
 
 _TOO_LATE = "the primary went on before all that it had sent was read"
 _DELAY = "x-checkpoint-delay"
@@ -81,7 +77,7 @@ class QmpProvider:
         """Ask as soon as the primary can be asked; one that is under way then will do.  False: it came to nothing."""
         try:
             while (why := await self._try()) == _TOO_LATE:
-                log.warning("checkpoint %s: %s; asking again", SPOILED, why)
+                log.warning("checkpoint %s: %s; asking again", Cause.SPOILED, why)
             log.error("checkpoint failed: %s", why)
         except PeerError as error:
             log.error("checkpoint refused: %s", error)
@@ -123,6 +119,9 @@ class QmpProvider:
                 listener.stopped(primary=True)
                 if told is not None:
                     told(news)
+                if self.primary.phase is Phase.DOUBTFUL:
+                    # It was found like that.  That will be no checkpoint, but the pause has to end as any other.
+                    listener.paused()
             case News.PAUSED:
                 listener.paused()
             case News.RESUMED:
@@ -132,22 +131,29 @@ class QmpProvider:
             case News.JOINED:
                 self._knows = False
                 listener.goes_on()
-                listener.wanted(JOINED)
+                listener.wanted(Cause.START)
             case News.SPOILED:
                 self.spoiled += 1
                 self._fail(_TOO_LATE)
                 listener.goes_on()
-                listener.wanted(SPOILED)
+                listener.wanted(Cause.SPOILED)
             case News.LOST:
                 self._fail(f"the primary is {self.primary.phase.value}")
                 listener.goes_on()
 
     def _of_secondary(self, news: News) -> None:
-        # What it sends once it has gone on waits for the primary, which goes on last.
         if news is News.STOPPED and self.primary.phase is not Phase.OFFLINE:
             self._listener.stopped(primary=False)
-        elif news in (News.GOES_ON, News.LOST) and self.primary.phase not in STANDING:
+        elif self._may_be_read(news) and self.primary.phase not in STANDING:
             self._listener.goes_on()
+
+    def _may_be_read(self, news: News) -> bool:
+        """What the secondary sends after a checkpoint waits for the primary, which goes on last, and may be heard first
+        all the same.
+        """
+        if news in (News.RESUMED, News.SPOILED):
+            return self.secondary.went_on_at <= self.primary.went_on_at
+        return news in (News.GOES_ON, News.LOST)
 
     def _fail(self, why: str) -> None:
         if self._failed is not None and not self._failed.done():
