@@ -1,7 +1,7 @@
 """The two streams of one TCP connection, compared by sequence number.
 
 1. The **cursor** is the number up to which both streams are known equal; it only moves over
-   octets (payload, SYN, FIN) that both sides sent.
+   octets (payload, SYN, FIN): those that both sides sent, at a checkpoint those that the primary sent.
 2. A primary segment leaves when all its octets lie below the cursor and its ACK does not exceed
    the acknowledged floor.
 3. A gap is waited for; unequal octets are a divergence.
@@ -55,6 +55,7 @@ class Streams(Differences):
         # The lowest number that was ever compared, and some number of this connection.
         self.origin: Position | None = None
         self.near: Position | None = None
+        # The number behind all octets that a side sent; what has none moves nothing.
         self.primary_end: Position | None = None
         self.secondary_end: Position | None = None
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
@@ -74,13 +75,13 @@ class Streams(Differences):
     def _primary_octets(self, segment: Segment) -> None:
         """A segment that is neither SYN nor RST."""
         end = segment.end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = end
         if end == segment.start:
             if self.unverified:
                 self.floor.note_ahead(segment, self.cursor)
             self.floor.settle_pure(segment)
             return
+        if self.primary_end is None or end > self.primary_end:
+            self.primary_end = end
         cursor = self.cursor
         if cursor is not None and end <= cursor:
             self._primary_repeats(segment)
@@ -138,7 +139,7 @@ class Streams(Differences):
     def _secondary_octets(self, segment: Segment) -> None:
         """A segment that is neither SYN nor RST."""
         end, cursor = segment.end, self.cursor
-        if self.secondary_end is None or end > self.secondary_end:
+        if end > segment.start and (self.secondary_end is None or end > self.secondary_end):
             self.secondary_end = end
         uncompared = self.uncompared
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):

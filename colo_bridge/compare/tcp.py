@@ -168,9 +168,11 @@ class TcpConnection(Opening):
     def note_primary(self, packet: TcpPacket) -> None:
         """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
         self.floor.primary_ack(packet)
-        end = Segment(packet, self._position(packet.sequence), None, None, self, 0.0).end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = self.near = end
+        segment = Segment(packet, self._position(packet.sequence), None, None, self, 0.0)
+        if packet.flags & RST or segment.end == segment.start:
+            return  # no octets: a keep-alive stands below the next one, a RST may carry an explanation
+        if self.primary_end is None or segment.end > self.primary_end:
+            self.primary_end = self.near = segment.end
 
     def secondary_left(self) -> None:
         """The secondary has moved on to a newer connection: what it sent in this one is of no use."""

@@ -92,6 +92,39 @@ def test_a_reset_of_the_secondary_against_data_diverges() -> None:
     assert "only the secondary resets" in book.seen[-1].detail
 
 
+def test_a_pure_ack_is_no_octet_behind_a_reset() -> None:
+    """In either order: only octets say that the other side goes on."""
+    play("""
+        S   A 510 ack 5 =>
+        P a R 500       =>
+        S   R 500       => a
+    """)
+    play("""
+        P a R 500       =>
+        S   A 510 ack 5 =>
+        S   R 500       => a
+    """)
+    play("""
+        S   A 500 ack 5 =>
+        P a A 510 ack 5 => a
+        S   R 500       =>
+        P b R 500       => b
+    """)
+    play("""
+        P a A 510 ack 5  =>
+        S   RA 500 ack 5 => a
+        P b R 500        => b
+    """)
+
+
+def test_a_side_goes_on_behind_its_reset_whatever_pure_acks_it_sent() -> None:
+    play("""
+        S   A 510 ack 5   =>
+        S   R 500         =>
+        P a 500+5 ack 5   => !control
+    """)
+
+
 def test_a_reset_behind_all_octets_of_the_other_side_is_waited_for() -> None:
     after_opening("""
         P b 1+10 ack 1 =>
