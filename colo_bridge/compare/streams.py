@@ -5,6 +5,7 @@
 2. A primary segment leaves when all its octets lie below the cursor and its ACK does not exceed
    the acknowledged floor.
 3. A gap is waited for; unequal octets are a divergence.
+4. What is equal in front of a RST leaves before it is judged whether the other side goes on behind that.
 
 Both sides are in the primary's numbers: the rewriter sees to that.
 """
@@ -96,10 +97,10 @@ class Streams(Differences):
         else:
             insert_in_order(unverified, segment)
             self.floor.note_left(segment)
-        if self.resets is not None and self._secondary_reset_passed():
-            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:
             self._advance()
+        if self.resets is not None and self._secondary_reset_passed():
+            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.cursor is None or end > self.cursor:
             self._wait(segment)
 
@@ -156,14 +157,13 @@ class Streams(Differences):
             return
         else:
             insert_in_order(uncompared, segment)
+        if self.unverified:
+            self._advance()
         if self.resets is not None and self._primary_reset_passed():
             detail = "the primary reset the connection, the secondary goes on"
             self._diverge_control(segment.start, detail, segment, *self.resets.held)
+        if self.diverged:
             return
-        if self.unverified:
-            self._advance()
-            if self.diverged:
-                return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
 

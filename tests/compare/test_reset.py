@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.compare.playbook import Playbook, play
 
 OPENING = """
@@ -137,6 +139,49 @@ def test_a_reset_behind_all_octets_of_the_other_side_is_waited_for() -> None:
         P b 1+10 ack 1 =>
         S   1+10 ack 1 => b
         P c R 11       => c
+    """)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        "S 1+10 ack 1 => b \n S 11+10 ack 1 => !control",
+        "S 1+20 ack 1 => b !control",
+    ],
+)
+def test_what_is_equal_in_front_of_a_reset_of_the_primary_leaves_however_the_secondary_cuts(cuts: str) -> None:
+    after_opening(f"""
+        P b 1+10 ack 1 =>
+        P c R 11       =>
+        {cuts}
+        P d 1+10 ack 1 => d
+        checkpoint     => c
+    """)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        "P b 1+10 ack 1 => b \n P c 11+10 ack 1 => !control",
+        "P c 1+20 ack 1 => !control",
+    ],
+)
+def test_what_is_equal_in_front_of_a_reset_of_the_secondary_leaves_however_the_primary_cuts(cuts: str) -> None:
+    after_opening(f"""
+        S   1+10 ack 1 =>
+        S   R 11       =>
+        {cuts}
+        P d 1+10 ack 1 => d
+        checkpoint     => c
+    """)
+
+
+@pytest.mark.parametrize("reset", ["P c R 21 =>", "S R 21 =>"])
+def test_a_difference_in_front_of_a_reset_is_one_of_content(reset: str) -> None:
+    after_opening(f"""
+        P b 1+20 ack 1     =>
+        {reset}
+        S   1+30!5 ack 1   => !content
     """)
 
 
