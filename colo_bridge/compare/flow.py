@@ -32,9 +32,9 @@ class TcpFlow:
         present, other = self.primary, self.secondary
         if not packet.flags & SYN:
             if present is None:
-                present = self._first_without_syn(packet, other, other is not None and other.secondary_isn is not None)
+                present = self._first_without_syn(packet, other, other is not None and bool(other.secondary_isns))
         elif present is None:
-            present = self._first(packet, other, other is not None and other.secondary_isn is not None)
+            present = self._first(packet, other, other is not None and bool(other.secondary_isns))
         elif present.opens_anew_for_primary(packet):
             present = self._next(packet, present, other)
         self.primary = present

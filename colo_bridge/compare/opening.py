@@ -59,7 +59,7 @@ class Opening(Streams):
     def _primary_syn(self, segment: Segment) -> None:
         self.floor.note_primary_syn(segment)
         if segment.start not in self.primary_isns:
-            self.primary_isns = [*self.primary_isns, segment.start][-_REMEMBERED_ISNS:]
+            self.primary_isns = (*self.primary_isns, segment.start)[-_REMEMBERED_ISNS:]
             self.primary_syn_ack = segment.ack
             self.primary_end = segment.end
             self.near = segment.start
@@ -82,8 +82,8 @@ class Opening(Streams):
 
     def _secondary_syn(self, segment: Segment) -> None:
         self.floor.windows.note_secondary_syn(segment)
-        repeated = self.syn_matched or self.secondary_isn is not None
-        if self.secondary_isn is None or not self.secondary_followed:
+        repeated = self.syn_matched or bool(self.secondary_isns)
+        if not self.secondary_isns or not self.secondary_followed:
             self._note_secondary_syn(segment)
         if repeated:
             self._secondary_repeats(segment)
@@ -99,14 +99,15 @@ class Opening(Streams):
             self._forget_secondary_syn()
 
     def _note_secondary_syn(self, segment: Segment) -> None:
-        number = serial_at(segment.start)
-        # With the primary's number, or again with its own, it is one that was seen before.
-        if number != self.secondary_isn and segment.start not in self.primary_isns:
-            self.secondary_options = segment.syn_options()
-            if self.syn_matched:
-                self._compare_options(None, segment)
-        self.secondary_isn = number
         self.secondary_syn_ack = segment.ack
+        number = serial_at(segment.start)
+        # Again with one of its own numbers, or with the primary's, it is one that was seen before.
+        if number in self.secondary_isns or (self.secondary_isns and segment.start in self.primary_isns):
+            return
+        self.secondary_isns = (*self.secondary_isns, number)[-_REMEMBERED_ISNS:]
+        self.secondary_options = segment.syn_options()
+        if self.syn_matched:
+            self._compare_options(None, segment)
 
     def _match_syns(self) -> None:
         """Both sides sent their SYN: they are the same octet, whatever their numbers."""
@@ -135,14 +136,14 @@ class Opening(Streams):
             self.ledger.give_up_syn(segment)
         if self.secondary_syn is not None:
             self.ledger.give_up_syn(self.secondary_syn)
-            self.secondary_syn = self.secondary_isn = None
+            self.secondary_syn, self.secondary_isns = None, ()
 
     def _forget_secondary_syn(self) -> None:
         """A SYN of the secondary that the primary's has not met matches nothing any more."""
         if self.secondary_syn is not None:
             self.ledger.syn_is_decided(self.secondary_syn)
             self.ledger.throw_away(self.secondary_syn)
-            self.secondary_syn = self.secondary_isn = None
+            self.secondary_syn, self.secondary_isns = None, ()
 
     def _compare_options(self, primary: Segment | None, secondary: Segment | None) -> None:
         """SYNs with different offers do not match: after a failover the client would be held to the other one."""
@@ -192,15 +193,15 @@ class Opening(Streams):
         """Whether a SYN of the primary belongs to the next connection."""
         if not self.primary_followed and self.primary_isns and _answers(syn, self.primary_syn_ack):
             return False  # a newer ISN replaces it
-        return all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
+        return syn.sequence not in map(serial_at, self.primary_isns)
 
     def opens_anew_for_secondary(self, syn: TcpPacket) -> bool:
         """Whether a SYN of the secondary belongs to the next connection."""
-        if self.secondary_isn is None:
+        if not self.secondary_isns:
             return self.secondary_followed or self.secondary_was_reset or not self.may_open(bool(self.primary_isns))
         if not self.secondary_followed and _answers(syn, self.secondary_syn_ack):
             return False  # a newer ISN replaces it
-        return syn.sequence != self.secondary_isn and all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
+        return syn.sequence not in (*self.secondary_isns, *map(serial_at, self.primary_isns))
 
     @property
     def secondary_was_reset(self) -> bool:

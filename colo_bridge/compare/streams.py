@@ -44,7 +44,7 @@ class Streams(Differences):
         "repeated",
         "resets",
         "secondary_end",
-        "secondary_isn",
+        "secondary_isns",
         "unsynchronised",
         "unverified",
     )
@@ -62,8 +62,8 @@ class Streams(Differences):
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
         self.unverified: Queue = []
         self.never_compared: tuple[Segment, ...] = ()
-        self.secondary_isn: Serial | None = None
-        """The secondary's own number; None before its SYN."""
+        self.secondary_isns: tuple[Serial, ...] = ()
+        """The secondary's own numbers, the newest last; none before its SYN."""
         self.resets: Resets | None = None
         self.ethernet = b""
         """The header in front of the secondary's packets, where packets of our own may be sent."""

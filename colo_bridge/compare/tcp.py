@@ -97,14 +97,14 @@ class TcpConnection(Opening):
             resets.held.remove(segment)
         elif resets.conflict:
             self._diverge_control(segment.start, "both sides reset the connection, at different numbers", segment)
-        elif self.secondary_isn is not None and not self.primary_isns:
+        elif self.secondary_isns and not self.primary_isns:
             shown = [segment] if self.secondary_syn is None else [segment, self.secondary_syn]
             self._diverge_control(segment.start, "the primary refused the connection", *shown)
         elif self._primary_reset_passed():
             self._diverge_control(segment.start, "only the primary resets the connection", segment, *self.uncompared)
 
     def _secondary_reset(self, segment: Segment) -> None:
-        self.secondary_followed = self.secondary_followed or self.secondary_isn is not None
+        self.secondary_followed = self.secondary_followed or bool(self.secondary_isns)
         self.ledger.throw_away(segment)
         resets = self._resets()
         freed = resets.from_secondary(segment.start, segment.ack)
@@ -114,7 +114,7 @@ class TcpConnection(Opening):
         if resets.conflict:
             detail = "both sides reset the connection, at different numbers"
             self._diverge_control(segment.start, detail, segment, *resets.held)
-        elif not freed and self.primary_isns and self.secondary_isn is None and not self.secondary_followed:
+        elif not freed and self.primary_isns and not (self.secondary_isns or self.secondary_followed):
             detail = "the secondary refused the connection"
             self._diverge_control(self.primary_isns[-1], detail, segment, *self.primary_syns)
         elif self._secondary_reset_passed():
@@ -153,7 +153,7 @@ class TcpConnection(Opening):
 
     def _synchronise(self) -> None:
         self.secondary_followed = self.primary_followed
-        self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None
+        self.secondary_isns = tuple(map(serial_at, self.primary_isns))
         self.secondary_syn_ack = self.primary_syn_ack
         self.secondary_options = self.primary_options
         self.floor.synchronise()

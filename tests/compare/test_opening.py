@@ -58,6 +58,38 @@ def test_repeated_syns_of_the_secondary_change_nothing() -> None:
     """)
 
 
+@pytest.mark.parametrize("isn", [1_000, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("secondary_isn", [77_000_000, 0xFFFFFFFF])
+def test_a_late_repeat_with_the_secondarys_own_number_changes_nothing_either(isn: int, secondary_isn: int) -> None:
+    """Its SYN with the primary's number did not make it forget its own."""
+    book = Playbook(isn=isn, secondary_isn=secondary_isn).run(OPENING)
+    book.secondary_isn = isn
+    book.run("S SA 0 ack 1 =>" + TALK)
+    book.secondary_isn = secondary_isn
+    book.run("""
+        S   SA 0 ack 1  =>
+        P c 11+10 ack 1 =>
+        S   11+10 ack 1 => c
+    """)
+
+
+def test_a_late_repeat_of_a_number_that_was_replaced_changes_nothing() -> None:
+    play(
+        OPENING
+        + """
+        S   SA 900 ack 1 =>
+        S   SA 9 ack 1   =>
+    """
+        + TALK
+        + """
+        S   SA 0 ack 1   =>
+        S   SA 900 ack 1 =>
+        P c 11+10 ack 1  =>
+        S   11+10 ack 1  => c
+    """
+    )
+
+
 def test_a_newer_number_replaces_a_syn_that_nothing_followed() -> None:
     """Small print 5: SYN cookies."""
     play("""
