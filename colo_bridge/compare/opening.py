@@ -2,7 +2,8 @@
 
 1. The secondary's SYN matches whatever its number, which the client never learns.
 2. Before anything follows a side's SYN a newer ISN replaces it (SYN cookies); afterwards a SYN
-   with a new number belongs to the next connection.
+   with a new number belongs to the next connection. Which of several SYNs of the primary the client
+   answered is told by what follows first, on either side.
 3. Two SYNs that offer the client different options are a divergence.
 """
 
@@ -61,11 +62,14 @@ class Opening(Streams):
         if segment.start not in self.primary_isns:
             self.primary_isns = (*self.primary_isns, segment.start)[-_REMEMBERED_ISNS:]
             self.primary_syn_ack = segment.ack
-            self.primary_end = segment.end
-            self.near = segment.start
             self.primary_options = segment.syn_options()
+            # Whatever the secondary sent behind its SYN has told already which one counts.
+            if not (self.syn_matched and self.secondary_followed):
+                self.primary_end = segment.end
+                self.near = segment.start
             if self.syn_matched:
-                self._begin(segment.start)
+                if not self.secondary_followed:
+                    self._begin(segment.start)
                 self._compare_options(segment, None)
         if self.syn_matched:
             self.ledger.counters.retransmissions += 1
@@ -180,12 +184,25 @@ class Opening(Streams):
         syn.move_to(self.primary_isns[-1])
         self._secondary_octets(syn)
 
+    def _primary_follows(self, start: Position) -> None:
+        """The first segment of the primary behind its SYN."""
+        self.primary_followed = True
+        self.primary_options = self.secondary_options = None
+        self._choose_isn(start)
+
+    def _secondary_follows(self, start: Position) -> None:
+        """The first segment of the secondary behind its SYN; the primary's, if it has come, has told its number."""
+        self.secondary_followed = True
+        if not self.primary_followed:
+            self._choose_isn(start)
+
     def _choose_isn(self, start: Position) -> None:
-        """With SYN cookies several SYNs may be out: the first segment behind tells which one counts."""
+        """With SYN cookies several SYNs may be out: the first segment behind tells which one the client answered."""
         if len(self.primary_isns) > 1 and self.cursor is not None:
             isn = min(self.primary_isns, key=lambda isn: abs(start - isn - 1))
-            self._begin(isn)
-            self.primary_end = Position(isn + 1)
+            if isn != self.origin:
+                self._begin(isn)
+                self.primary_end = Position(isn + 1)
 
     # Which connection a SYN belongs to.
 

@@ -46,9 +46,7 @@ class TcpConnection(Opening):
             self._primary_syn(segment)
         else:
             if not self.primary_followed:
-                self.primary_followed = True
-                self.primary_options = self.secondary_options = None
-                self._choose_isn(segment.start)
+                self._primary_follows(segment.start)
             self._primary_octets(segment)
 
     def from_secondary(self, packet: TcpPacket, now: float) -> None:
@@ -72,7 +70,8 @@ class TcpConnection(Opening):
         elif packet.flags & SYN:
             self._secondary_syn(segment)
         else:
-            self.secondary_followed = True
+            if not self.secondary_followed:
+                self._secondary_follows(segment.start)
             self._secondary_octets(segment)
         self.floor.release()
 
@@ -86,7 +85,8 @@ class TcpConnection(Opening):
     # Resets.
 
     def _primary_reset(self, segment: Segment) -> None:
-        self.primary_followed = self.primary_followed or bool(self.primary_isns)
+        if self.primary_isns and not self.primary_followed:
+            self._primary_follows(segment.start)
         resets = self._resets()
         if resets.from_primary(segment):
             self.finished = True
@@ -104,7 +104,8 @@ class TcpConnection(Opening):
             self._diverge_control(segment.start, "only the primary resets the connection", segment, *self.uncompared)
 
     def _secondary_reset(self, segment: Segment) -> None:
-        self.secondary_followed = self.secondary_followed or bool(self.secondary_isns)
+        if self.secondary_isns and not self.secondary_followed:
+            self._secondary_follows(segment.start)
         self.ledger.throw_away(segment)
         resets = self._resets()
         freed = resets.from_secondary(segment.start, segment.ack)
