@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.reset import has_form_of_refusal
 from colo_bridge.compare.rule import Opener
 from colo_bridge.compare.tcp import TcpConnection
-from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
+from colo_bridge.wire.packet import RST, SYN, TcpPacket
 
 
 class TcpFlow:
@@ -88,11 +89,10 @@ class TcpFlow:
 
     def _first_without_syn(self, packet: TcpPacket, other: TcpConnection | None, behind: bool) -> TcpConnection:
         """A side's first packet is not a SYN: it is in midstream, or refuses what the other side opened."""
-        refuses = packet.flags & (RST | ACK) == RST | ACK and packet.sequence == 0
         if other is not None and (not behind or packet.flags & RST):
             return other
         connection = TcpConnection(self.flow, self.ledger, 0 if other is None else other.generation - 1)
-        if self.ledger.settings.pass_unsynchronised and not refuses:
+        if self.ledger.settings.pass_unsynchronised and not has_form_of_refusal(packet):
             connection.mark_unsynchronised()
         return connection
 

@@ -121,13 +121,13 @@ class Forwarding:
         floor.ledger.counters.asked_acknowledgments += 1
         floor.ledger.forward(Forward(self._streams.ethernet, packet, tcp, len(packet), 0))
 
-    def _drop_refusals(self, resets: Resets, before: float) -> None:
+    def _drop_refusals(self, resets: Resets[Position], before: float) -> None:
         """The ACK that the client was asked for comes to a primary that is done with the connection, and refuses it.
 
         The secondary is not done and will not refuse it; the client has nothing to learn from that.
         """
         ledger = self._streams.ledger
-        for reset in resets.take_refusals(before):
+        for reset in resets.take_without_ack(before):
             ledger.withdraw(reset)
             ledger.drop(reset.token)
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
 from colo_bridge.wire.options import SynOptions
 from colo_bridge.wire.packet import ACK, FIN, RST, TcpPacket
-from colo_bridge.wire.serial import Position, position_near, serial_at
+from colo_bridge.wire.serial import Position, Serial, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
 _MOST_SYN_DATA = 0xFFFF
@@ -81,7 +82,7 @@ class Opening(Streams):
         self.primary_syns = (*self.primary_syns, segment)
         if self.secondary_syn is not None:
             self._match_syns()
-        elif self.resets is not None and self.resets.secondary:
+        elif any(resets.secondary for resets in self._all_resets):
             self._diverge_control(segment.start, "the secondary refused the connection", segment)
 
     def _secondary_syn(self, segment: Segment) -> None:
@@ -97,8 +98,8 @@ class Opening(Streams):
         self.secondary_syn = segment
         if self.primary_isns:
             self._match_syns()
-        elif self.resets is not None and self.resets.held:
-            self._diverge_control(segment.start, "the primary refused the connection", segment, *self.resets.held)
+        elif refusals := [held for resets in self._all_resets for held in resets.held]:
+            self._diverge_control(segment.start, "the primary refused the connection", segment, *refusals)
         elif not self.ledger.keep_syn(segment, self):
             self._forget_secondary_syn()
 
@@ -221,8 +222,12 @@ class Opening(Streams):
         return syn.sequence not in (*self.secondary_isns, *map(serial_at, self.primary_isns))
 
     @property
+    def _all_resets(self) -> list[Resets[Position] | Resets[Serial]]:
+        return [resets for resets in (self.resets, self.refusals) if resets is not None]
+
+    @property
     def secondary_was_reset(self) -> bool:
-        return self.resets is not None and bool(self.resets.secondary or self.resets.matched)
+        return any(resets.secondary or resets.matched for resets in self._all_resets)
 
     def may_open(self, other_opened: bool) -> bool:
         """Whether a side's first SYN belongs here: the other side opened this connection too, or refused it."""

@@ -41,6 +41,7 @@ class Streams(Differences):
         "never_compared",
         "origin",
         "primary_end",
+        "refusals",
         "repeated",
         "resets",
         "secondary_end",
@@ -64,7 +65,9 @@ class Streams(Differences):
         self.never_compared: tuple[Segment, ...] = ()
         self.secondary_isns: tuple[Serial, ...] = ()
         """The secondary's own numbers, the newest last; none before its SYN."""
-        self.resets: Resets | None = None
+        self.resets: Resets[Position] | None = None
+        self.refusals: Resets[Serial] | None = None
+        """RSTs that refuse a SYN of the client, by the number that acknowledges it."""
         self.ethernet = b""
         """The header in front of the secondary's packets, where packets of our own may be sent."""
         self.forwarding: Forwarding | None = None
@@ -306,7 +309,8 @@ class Streams(Differences):
     def _primary_reset_passed(self) -> bool:
         """Whether the secondary has an octet, not compared yet, at or after a RST of the primary."""
         assert self.resets is not None
-        return any(self._is_passed(reset.start, self.primary_end, self.secondary_end) for reset in self.resets.held)
+        numbers = self.resets.held.values()
+        return any(self._is_passed(number, self.primary_end, self.secondary_end) for number in numbers)
 
     def _secondary_reset_passed(self) -> bool:
         assert self.resets is not None
