@@ -67,6 +67,11 @@ class Aborts(Opening):
             end = self.cursor
         return has_form_of_refusal(packet) and not _is_at(packet, end)
 
+    def awaits_answer(self, packet: TcpPacket) -> bool:
+        """Whether an answer to a SYN of the client is at home here: to that of this opening, or to one refused here."""
+        refused = packet.acknowledgment
+        return self.is_this_opening(packet) or (self.refusals is not None and self.refusals.is_awaited(refused))
+
     def _primary_refusal(self, segment: Segment, refused: Serial) -> None:
         if self._hold_reset(self._refusals(), segment, refused) and self._opened_by_secondary_alone:
             self._refused_by_primary(segment)

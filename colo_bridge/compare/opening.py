@@ -216,7 +216,8 @@ class Opening(Streams):
     def opens_anew_for_secondary(self, syn: TcpPacket) -> bool:
         """Whether a SYN of the secondary belongs to the next connection."""
         if not self.secondary_isns:
-            return self.secondary_followed or self.secondary_was_reset or not self.may_open(bool(self.primary_isns))
+            was_here = self.secondary_followed or self.secondary_was_reset
+            return was_here or not self.may_open(bool(self.primary_isns)) or self.is_another_opening(syn)
         if not self.secondary_followed and _answers(syn, self.secondary_syn_ack):
             return False  # a newer ISN replaces it
         return syn.sequence not in (*self.secondary_isns, *map(serial_at, self.primary_isns))
@@ -250,10 +251,10 @@ class Opening(Streams):
     def may_go_on(self, packet: TcpPacket) -> bool:
         """Whether a secondary whose SYN was not seen may be here, by its ACK, and not in a connection before.
 
-        It may refuse, or go on where a checkpoint let the primary get here alone.
+        Where the primary opened it may refuse, or go on where a checkpoint let the primary get here alone.
         """
         highest = self.floor.primary
-        if not (self.syn_matched or packet.flags & RST):
+        if self.primary_isns and not (self.syn_matched or packet.flags & RST):
             return False
         if highest is None or not packet.flags & ACK:
             return True

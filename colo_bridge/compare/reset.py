@@ -71,6 +71,10 @@ class Resets(Generic[Number]):
             del self.held[segment]
         return taken
 
+    def is_awaited(self, number: Number) -> bool:
+        """Whether one side alone has sent a RST at a number."""
+        return number in self.secondary or number in self.held.values()
+
     @property
     def conflict(self) -> bool:
         return bool(self.held and self.secondary and not self.matched)

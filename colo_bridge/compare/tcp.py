@@ -86,6 +86,26 @@ class TcpConnection(Aborts):
             return self.near
         return position_near(number, near)
 
+    # From the connection before, in which a side refused what the other one opens here by a SYN.
+
+    def takes_secondary_on(self, syn: TcpPacket, before: TcpConnection) -> bool:
+        """Whether the secondary did, and so stands here from now on."""
+        refused, refusals = syn.acknowledgment, before.refusals
+        if not syn.flags & ACK or refusals is None or refused not in refusals.secondary:
+            return False
+        refusals.secondary.remove(refused)
+        self._refusals().secondary.append(refused)
+        return True
+
+    def takes_primary_on(self, syn: TcpPacket, before: TcpConnection) -> bool:
+        """Whether the primary did."""
+        refused, refusals = syn.acknowledgment, before.refusals
+        taken = refusals.take(refused) if syn.flags & ACK and refusals is not None else []
+        for segment in taken:
+            segment.owner = self
+            self._refusals().held[segment] = refused
+        return bool(taken)
+
     # The checkpoint, and the table's questions.
 
     def renew(self, synchronised: bool) -> None:
