@@ -333,11 +333,12 @@ class Streams(Differences):
     # The checkpoint.
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
-        """Everything that is held, in order of sequence; the secondary's is forgotten."""
+        """Everything that is held, in order of sequence, then of arrival; the secondary's is forgotten."""
         if self.forwarding is not None:
             self.forwarding.forget()
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
-        held.sort(key=lambda segment: (segment.start, segment.arrived))
+        arrival = self.ledger.held
+        held.sort(key=lambda segment: (segment.start, arrival[segment]))
         self.never_compared = ()
         self.unverified.clear()
         self._forget_uncompared()

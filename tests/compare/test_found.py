@@ -222,6 +222,18 @@ def test_at_a_checkpoint_what_begins_at_the_same_number_leaves_in_order_of_arriv
     """)
 
 
+def test_at_a_checkpoint_what_came_in_the_same_moment_leaves_in_order_of_arrival() -> None:
+    Playbook(step=0.0).run("""
+        P a A 100 ack 500  =>
+        P b 100+10 ack 600 =>
+        P c R 100          =>
+        P d A 100 ack 700  =>
+        P e 100+5 ack 600  =>
+        P f 90+5 ack 600   =>
+        checkpoint         => f a b c d e
+    """)
+
+
 def test_data_that_the_same_packet_verifies_leaves_before_the_ack_that_it_frees() -> None:
     play(
         OPENING
