@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from colo_bridge.compare.opening import Opening
-from colo_bridge.compare.reset import Number, Resets, has_form_of_refusal
+from colo_bridge.compare.reset import Number, Resets
 from colo_bridge.compare.segment import Segment
-from colo_bridge.wire.packet import TcpPacket
+from colo_bridge.wire.packet import TcpPacket, has_form_of_refusal
 from colo_bridge.wire.serial import Position, Serial, serial_at
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from colo_bridge.compare.ledger import Ledger
-from colo_bridge.compare.reset import has_form_of_refusal
 from colo_bridge.compare.rule import Opener
 from colo_bridge.compare.tcp import TcpConnection
-from colo_bridge.wire.packet import RST, SYN, TcpPacket
+from colo_bridge.wire.packet import RST, SYN, TcpPacket, has_form_of_refusal
 
 MOVES = SYN | RST
 """Flags of packets that may belong to another connection than where their side stands."""

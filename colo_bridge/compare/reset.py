@@ -15,18 +15,12 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from colo_bridge.compare.segment import Segment
-from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 
 _REMEMBERED = 16
 """Numbers kept per side: a side that resets at more places than this has diverged anyway."""
 
 Number = TypeVar("Number", bound=int)
 """Where RSTs stand: a `Position`; for refusals the `Serial` that acknowledges the SYN."""
-
-
-def has_form_of_refusal(packet: TcpPacket) -> bool:
-    """Whether a packet may answer a SYN of the client for which there is no connection (RFC 9293 §3.10.7.1)."""
-    return packet.flags & (SYN | RST | ACK) == RST | ACK and packet.sequence == 0
 
 
 class Resets(Generic[Number]):

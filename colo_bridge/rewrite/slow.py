@@ -119,7 +119,8 @@ class SlowPath:
         if connection is None:
             return
         silence, connection.last_seen = now - connection.last_seen, now
-        if connection.sequence_offset or connection.timestamp_offset:
+        moved = connection.sequence_offset or connection.timestamp_offset
+        if moved and (carries_on or not connection.guest_refuses(packet)):
             to_primary(frame, packet, options, connection, partial_checksum)
         if not whole:
             # Where the segment ends is told by a later fragment.
