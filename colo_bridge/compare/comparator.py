@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from colo_bridge.compare.datagram import DatagramFlow
 from colo_bridge.compare.decisions import Divergence, Forward
-from colo_bridge.compare.flow import TcpFlow
+from colo_bridge.compare.flow import MOVES, TcpFlow
 from colo_bridge.compare.fragments import PrimaryFragments, SecondaryFragments
 from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
@@ -23,7 +23,7 @@ from colo_bridge.compare.settings import Settings
 from colo_bridge.compare.table import Table
 from colo_bridge.compare.tcp import TcpConnection
 from colo_bridge.wire.frame import ethernet_header
-from colo_bridge.wire.packet import SYN, CutShort, Datagram, Fragment, NotCompared, Parsed, TcpPacket
+from colo_bridge.wire.packet import CutShort, Datagram, Fragment, NotCompared, Parsed, TcpPacket
 
 
 class Comparator:
@@ -70,11 +70,11 @@ class Comparator:
             self._counters.primary_packets += 1
             self._counters.primary_bytes += length
             flow = self._flows.get(packet.connection)
-            # Fast path: a known connection, no SYN, no checkpoint since the last packet.
+            # Fast path: a known connection, neither SYN nor RST, no checkpoint since the last packet.
             if (
                 isinstance(flow, TcpFlow)
                 and flow.primary is not None
-                and not packet.flags & SYN
+                and not packet.flags & MOVES
                 and flow.epoch == self._ledger.epoch
             ):
                 flow.active = now
@@ -96,11 +96,11 @@ class Comparator:
             self._counters.secondary_packets += 1
             self._counters.secondary_bytes += packet.end - packet.ip
             flow = self._flows.get(packet.connection)
-            # Fast path: a known connection, no SYN, no checkpoint since the last packet.
+            # Fast path: a known connection, neither SYN nor RST, no checkpoint since the last packet.
             if (
                 isinstance(flow, TcpFlow)
                 and flow.secondary is not None
-                and not packet.flags & SYN
+                and not packet.flags & MOVES
                 and flow.epoch == self._ledger.epoch
             ):
                 flow.active = now

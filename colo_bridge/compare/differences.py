@@ -27,7 +27,7 @@ class Differences:
         self.cursor: Position | None = None
         self.uncompared: Queue = []
         """The secondary's segments with octets above the cursor."""
-        self.primary_isns: list[Position] = []
+        self.primary_isns: tuple[Position, ...] = ()
         """The numbers of the SYNs that the primary sent, the newest last; none in midstream."""
 
     def _diverge_content(self, ours: Segment, theirs: Segment, start: int, end: int) -> None:

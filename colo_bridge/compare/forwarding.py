@@ -95,10 +95,10 @@ class Forwarding:
 
     def tell(self, segment: Segment) -> None:
         """Send the ACK and the window of a segment, as far as both replicas have them."""
-        cursor = self._streams.cursor
-        if cursor is not None and self._may_serve(segment):
+        if self._may_serve(segment):
             # Not at the segment's own number: the client refuses what lies below all that it has (RFC 9293 §3.10.7.4).
-            self._send(segment, cursor, b"", 0)
+            cursor = self._streams.cursor
+            self._send(segment, segment.start if cursor is None else cursor, b"", 0)
             self._streams.floor.note_told(segment)
 
     def _ask(self, repeated: Segment) -> None:
@@ -121,13 +121,13 @@ class Forwarding:
         floor.ledger.counters.asked_acknowledgments += 1
         floor.ledger.forward(Forward(self._streams.ethernet, packet, tcp, len(packet), 0))
 
-    def _drop_refusals(self, resets: Resets, before: float) -> None:
+    def _drop_refusals(self, resets: Resets[Position], before: float) -> None:
         """The ACK that the client was asked for comes to a primary that is done with the connection, and refuses it.
 
         The secondary is not done and will not refuse it; the client has nothing to learn from that.
         """
         ledger = self._streams.ledger
-        for reset in resets.take_refusals(before):
+        for reset in resets.take_without_ack(before):
             ledger.withdraw(reset)
             ledger.drop(reset.token)
 

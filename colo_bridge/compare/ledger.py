@@ -22,6 +22,7 @@ _SYN_PATIENCE = 1.0
 
 class Ledger:
     __slots__ = (
+        "_held_ever",
         "counters",
         "divergences",
         "dropped",
@@ -52,8 +53,10 @@ class Ledger:
         self.forwarded: list[Forward] = []
         self.replaced: list[Token] = []
         self.divergences: list[Divergence] = []
-        self.held: dict[Item, None] = {}
+        self.held: dict[Item, int] = {}
+        """The primary's that wait, each with its number in order of arrival."""
         self.held_bytes = 0
+        self._held_ever = 0
         self.owing: dict[Owner, None] = {}
         """The connections that owe the client an ACK or a window, though nothing of them may wait."""
         self.waiting: dict[Item, None] = {}
@@ -139,7 +142,7 @@ class Ledger:
             self.counters.held_limit_drops += 1
             self.drop(item.token)
             return False
-        held[item] = None
+        self._held_ever = held[item] = self._held_ever + 1
         self.held_bytes = held_bytes
         counters = self.counters
         counters.held_packets_most = max(counters.held_packets_most, len(held))

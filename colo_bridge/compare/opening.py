@@ -2,7 +2,8 @@
 
 1. The secondary's SYN matches whatever its number, which the client never learns.
 2. Before anything follows a side's SYN a newer ISN replaces it (SYN cookies); afterwards a SYN
-   with a new number belongs to the next connection.
+   with a new number belongs to the next connection. Which of several SYNs of the primary the client
+   answered is told by what follows first, on either side.
 3. Two SYNs that offer the client different options are a divergence.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 from colo_bridge.compare.decisions import Divergence, Reason
 from colo_bridge.compare.ledger import Ledger
+from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.compare.streams import Streams
 from colo_bridge.wire.options import SynOptions
 from colo_bridge.wire.packet import ACK, FIN, RST, TcpPacket
-from colo_bridge.wire.serial import Position, position_near, serial_at
+from colo_bridge.wire.serial import Position, Serial, position_near, serial_at
 
 _REMEMBERED_ISNS = 4
 _MOST_SYN_DATA = 0xFFFF
@@ -59,13 +61,16 @@ class Opening(Streams):
     def _primary_syn(self, segment: Segment) -> None:
         self.floor.note_primary_syn(segment)
         if segment.start not in self.primary_isns:
-            self.primary_isns = [*self.primary_isns, segment.start][-_REMEMBERED_ISNS:]
+            self.primary_isns = (*self.primary_isns, segment.start)[-_REMEMBERED_ISNS:]
             self.primary_syn_ack = segment.ack
-            self.primary_end = segment.end
-            self.near = segment.start
             self.primary_options = segment.syn_options()
+            # Whatever the secondary sent behind its SYN has told already which one counts.
+            if not (self.syn_matched and self.secondary_followed):
+                self.primary_end = segment.end
+                self.near = segment.start
             if self.syn_matched:
-                self._begin(segment.start)
+                if not self.secondary_followed:
+                    self._begin(segment.start)
                 self._compare_options(segment, None)
         if self.syn_matched:
             self.ledger.counters.retransmissions += 1
@@ -77,13 +82,13 @@ class Opening(Streams):
         self.primary_syns = (*self.primary_syns, segment)
         if self.secondary_syn is not None:
             self._match_syns()
-        elif self.resets is not None and self.resets.secondary:
+        elif any(resets.secondary for resets in self._all_resets):
             self._diverge_control(segment.start, "the secondary refused the connection", segment)
 
     def _secondary_syn(self, segment: Segment) -> None:
         self.floor.windows.note_secondary_syn(segment)
-        repeated = self.syn_matched or self.secondary_isn is not None
-        if self.secondary_isn is None or not self.secondary_followed:
+        repeated = self.syn_matched or bool(self.secondary_isns)
+        if not self.secondary_isns or not self.secondary_followed:
             self._note_secondary_syn(segment)
         if repeated:
             self._secondary_repeats(segment)
@@ -93,20 +98,21 @@ class Opening(Streams):
         self.secondary_syn = segment
         if self.primary_isns:
             self._match_syns()
-        elif self.resets is not None and self.resets.held:
-            self._diverge_control(segment.start, "the primary refused the connection", segment, *self.resets.held)
+        elif refusals := [held for resets in self._all_resets for held in resets.held]:
+            self._diverge_control(segment.start, "the primary refused the connection", segment, *refusals)
         elif not self.ledger.keep_syn(segment, self):
             self._forget_secondary_syn()
 
     def _note_secondary_syn(self, segment: Segment) -> None:
-        number = serial_at(segment.start)
-        # With the primary's number, or again with its own, it is one that was seen before.
-        if number != self.secondary_isn and segment.start not in self.primary_isns:
-            self.secondary_options = segment.syn_options()
-            if self.syn_matched:
-                self._compare_options(None, segment)
-        self.secondary_isn = number
         self.secondary_syn_ack = segment.ack
+        number = serial_at(segment.start)
+        # Again with one of its own numbers, or with the primary's, it is one that was seen before.
+        if number in self.secondary_isns or (self.secondary_isns and segment.start in self.primary_isns):
+            return
+        self.secondary_isns = (*self.secondary_isns, number)[-_REMEMBERED_ISNS:]
+        self.secondary_options = segment.syn_options()
+        if self.syn_matched:
+            self._compare_options(None, segment)
 
     def _match_syns(self) -> None:
         """Both sides sent their SYN: they are the same octet, whatever their numbers."""
@@ -135,14 +141,14 @@ class Opening(Streams):
             self.ledger.give_up_syn(segment)
         if self.secondary_syn is not None:
             self.ledger.give_up_syn(self.secondary_syn)
-            self.secondary_syn = self.secondary_isn = None
+            self.secondary_syn, self.secondary_isns = None, ()
 
     def _forget_secondary_syn(self) -> None:
         """A SYN of the secondary that the primary's has not met matches nothing any more."""
         if self.secondary_syn is not None:
             self.ledger.syn_is_decided(self.secondary_syn)
             self.ledger.throw_away(self.secondary_syn)
-            self.secondary_syn = self.secondary_isn = None
+            self.secondary_syn, self.secondary_isns = None, ()
 
     def _compare_options(self, primary: Segment | None, secondary: Segment | None) -> None:
         """SYNs with different offers do not match: after a failover the client would be held to the other one."""
@@ -179,12 +185,25 @@ class Opening(Streams):
         syn.move_to(self.primary_isns[-1])
         self._secondary_octets(syn)
 
+    def _primary_follows(self, start: Position) -> None:
+        """The first segment of the primary behind its SYN."""
+        self.primary_followed = True
+        self.primary_options = self.secondary_options = None
+        self._choose_isn(start)
+
+    def _secondary_follows(self, start: Position) -> None:
+        """The first segment of the secondary behind its SYN; the primary's, if it has come, has told its number."""
+        self.secondary_followed = True
+        if not self.primary_followed:
+            self._choose_isn(start)
+
     def _choose_isn(self, start: Position) -> None:
-        """With SYN cookies several SYNs may be out: the first segment behind tells which one counts."""
+        """With SYN cookies several SYNs may be out: the first segment behind tells which one the client answered."""
         if len(self.primary_isns) > 1 and self.cursor is not None:
             isn = min(self.primary_isns, key=lambda isn: abs(start - isn - 1))
-            self._begin(isn)
-            self.primary_end = Position(isn + 1)
+            if isn != self.origin:
+                self._begin(isn)
+                self.primary_end = Position(isn + 1)
 
     # Which connection a SYN belongs to.
 
@@ -192,19 +211,24 @@ class Opening(Streams):
         """Whether a SYN of the primary belongs to the next connection."""
         if not self.primary_followed and self.primary_isns and _answers(syn, self.primary_syn_ack):
             return False  # a newer ISN replaces it
-        return all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
+        return syn.sequence not in map(serial_at, self.primary_isns)
 
     def opens_anew_for_secondary(self, syn: TcpPacket) -> bool:
         """Whether a SYN of the secondary belongs to the next connection."""
-        if self.secondary_isn is None:
-            return self.secondary_followed or self.secondary_was_reset or not self.may_open(bool(self.primary_isns))
+        if not self.secondary_isns:
+            was_here = self.secondary_followed or self.secondary_was_reset
+            return was_here or not self.may_open(bool(self.primary_isns)) or self.is_another_opening(syn)
         if not self.secondary_followed and _answers(syn, self.secondary_syn_ack):
             return False  # a newer ISN replaces it
-        return syn.sequence != self.secondary_isn and all(serial_at(isn) != syn.sequence for isn in self.primary_isns)
+        return syn.sequence not in (*self.secondary_isns, *map(serial_at, self.primary_isns))
+
+    @property
+    def _all_resets(self) -> list[Resets[Position] | Resets[Serial]]:
+        return [resets for resets in (self.resets, self.refusals) if resets is not None]
 
     @property
     def secondary_was_reset(self) -> bool:
-        return self.resets is not None and bool(self.resets.secondary or self.resets.matched)
+        return any(resets.secondary or resets.matched for resets in self._all_resets)
 
     def may_open(self, other_opened: bool) -> bool:
         """Whether a side's first SYN belongs here: the other side opened this connection too, or refused it."""
@@ -227,10 +251,10 @@ class Opening(Streams):
     def may_go_on(self, packet: TcpPacket) -> bool:
         """Whether a secondary whose SYN was not seen may be here, by its ACK, and not in a connection before.
 
-        It may refuse, or go on where a checkpoint let the primary get here alone.
+        Where the primary opened it may refuse, or go on where a checkpoint let the primary get here alone.
         """
         highest = self.floor.primary
-        if not (self.syn_matched or packet.flags & RST):
+        if self.primary_isns and not (self.syn_matched or packet.flags & RST):
             return False
         if highest is None or not packet.flags & ACK:
             return True

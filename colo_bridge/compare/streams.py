@@ -1,10 +1,11 @@
 """The two streams of one TCP connection, compared by sequence number.
 
 1. The **cursor** is the number up to which both streams are known equal; it only moves over
-   octets (payload, SYN, FIN) that both sides sent.
+   octets (payload, SYN, FIN): those that both sides sent, at a checkpoint those that the primary sent.
 2. A primary segment leaves when all its octets lie below the cursor and its ACK does not exceed
    the acknowledged floor.
 3. A gap is waited for; unequal octets are a divergence.
+4. What is equal in front of a RST leaves before it is judged whether the other side goes on behind that.
 
 Both sides are in the primary's numbers: the rewriter sees to that.
 """
@@ -40,10 +41,11 @@ class Streams(Differences):
         "never_compared",
         "origin",
         "primary_end",
+        "refusals",
         "repeated",
         "resets",
         "secondary_end",
-        "secondary_isn",
+        "secondary_isns",
         "unsynchronised",
         "unverified",
     )
@@ -55,14 +57,17 @@ class Streams(Differences):
         # The lowest number that was ever compared, and some number of this connection.
         self.origin: Position | None = None
         self.near: Position | None = None
+        # The number behind all octets that a side sent; what has none moves nothing.
         self.primary_end: Position | None = None
         self.secondary_end: Position | None = None
         # The primary's segments: with octets above the cursor; from below the first number that was compared.
         self.unverified: Queue = []
         self.never_compared: tuple[Segment, ...] = ()
-        self.secondary_isn: Serial | None = None
-        """The secondary's own number; None before its SYN."""
-        self.resets: Resets | None = None
+        self.secondary_isns: tuple[Serial, ...] = ()
+        """The secondary's own numbers, the newest last; none before its SYN."""
+        self.resets: Resets[Position] | None = None
+        self.refusals: Resets[Serial] | None = None
+        """RSTs that refuse a SYN of the client, by the number that acknowledges it."""
         self.ethernet = b""
         """The header in front of the secondary's packets, where packets of our own may be sent."""
         self.forwarding: Forwarding | None = None
@@ -74,13 +79,13 @@ class Streams(Differences):
     def _primary_octets(self, segment: Segment) -> None:
         """A segment that is neither SYN nor RST."""
         end = segment.end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = end
         if end == segment.start:
             if self.unverified:
                 self.floor.note_ahead(segment, self.cursor)
             self.floor.settle_pure(segment)
             return
+        if self.primary_end is None or end > self.primary_end:
+            self.primary_end = end
         cursor = self.cursor
         if cursor is not None and end <= cursor:
             self._primary_repeats(segment)
@@ -95,10 +100,10 @@ class Streams(Differences):
         else:
             insert_in_order(unverified, segment)
             self.floor.note_left(segment)
-        if self.resets is not None and self._secondary_reset_passed():
-            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.uncompared and not self.diverged:
             self._advance()
+        if self.resets is not None and self._secondary_reset_passed():
+            self._diverge_control(segment.start, "the secondary reset the connection, the primary goes on", segment)
         if self.cursor is None or end > self.cursor:
             self._wait(segment)
 
@@ -138,7 +143,7 @@ class Streams(Differences):
     def _secondary_octets(self, segment: Segment) -> None:
         """A segment that is neither SYN nor RST."""
         end, cursor = segment.end, self.cursor
-        if self.secondary_end is None or end > self.secondary_end:
+        if end > segment.start and (self.secondary_end is None or end > self.secondary_end):
             self.secondary_end = end
         uncompared = self.uncompared
         if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
@@ -155,14 +160,13 @@ class Streams(Differences):
             return
         else:
             insert_in_order(uncompared, segment)
+        if self.unverified:
+            self._advance()
         if self.resets is not None and self._primary_reset_passed():
             detail = "the primary reset the connection, the secondary goes on"
             self._diverge_control(segment.start, detail, segment, *self.resets.held)
+        if self.diverged:
             return
-        if self.unverified:
-            self._advance()
-            if self.diverged:
-                return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
 
@@ -305,7 +309,8 @@ class Streams(Differences):
     def _primary_reset_passed(self) -> bool:
         """Whether the secondary has an octet, not compared yet, at or after a RST of the primary."""
         assert self.resets is not None
-        return any(self._is_passed(reset.start, self.primary_end, self.secondary_end) for reset in self.resets.held)
+        numbers = self.resets.held.values()
+        return any(self._is_passed(number, self.primary_end, self.secondary_end) for number in numbers)
 
     def _secondary_reset_passed(self) -> bool:
         assert self.resets is not None
@@ -328,11 +333,12 @@ class Streams(Differences):
     # The checkpoint.
 
     def take_held(self, resets: list[Segment]) -> list[Segment]:
-        """Everything that is held, in order of sequence; the secondary's is forgotten."""
+        """Everything that is held, in order of sequence, then of arrival; the secondary's is forgotten."""
         if self.forwarding is not None:
             self.forwarding.forget()
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
-        held.sort(key=lambda segment: (segment.start, segment.arrived))
+        arrival = self.ledger.held
+        held.sort(key=lambda segment: (segment.start, arrival[segment]))
         self.never_compared = ()
         self.unverified.clear()
         self._forget_uncompared()

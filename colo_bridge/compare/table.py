@@ -80,8 +80,11 @@ class Table:
         return None
 
     def _half_open(self, now: float) -> bytes | None:
-        key = self._ledger.give_up_half_open(now)
-        return key if key is not None and self.flows[key].idle else None
+        while (key := self._ledger.give_up_half_open(now)) is not None:
+            # A SYN may wait in a connection that both sides have left, and its flow may be forgotten already.
+            if (flow := self.flows.get(key)) is not None:
+                return key if flow.idle else None
+        return None
 
     def _oldest(self, queue: dict[bytes, None], count: int) -> Iterator[tuple[bytes, Flow]]:
         """Look at the flows that wait for it the longest; each goes to the end of the queue where it belongs."""

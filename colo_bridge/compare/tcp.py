@@ -1,20 +1,16 @@
-"""One TCP connection: its packets, its resets, and what a checkpoint makes of it.
-
-A RST before a side's SYN refuses what the other side opened: a divergence.
-"""
+"""One TCP connection: its packets, and what a checkpoint makes of it."""
 
 from __future__ import annotations
 
+from colo_bridge.compare.abort import Aborts
 from colo_bridge.compare.item import Token
 from colo_bridge.compare.ledger import Ledger
-from colo_bridge.compare.opening import Opening
-from colo_bridge.compare.reset import Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.packet import ACK, RST, SYN, TcpPacket
 from colo_bridge.wire.serial import Position, Serial, first_position, position_near, serial_at
 
 
-class TcpConnection(Opening):
+class TcpConnection(Aborts):
     """Two sides that stand in the same connection; `generation` orders those of one flow."""
 
     __slots__ = ("__weakref__", "epoch", "generation")
@@ -38,6 +34,10 @@ class TcpConnection(Opening):
             self._primary_octets(Segment(packet, position_near(packet.sequence, cursor), ack, token, self, now))
 
     def _from_primary_slowly(self, packet: TcpPacket, token: Token, now: float) -> None:
+        if self.is_refusal_of_primary(packet):
+            segment = Segment(packet, self._position(packet.sequence), None, token, self, now)
+            self._primary_refusal(segment, packet.acknowledgment)
+            return
         ack = self.floor.primary_ack(packet)
         segment = Segment(packet, self._position(packet.sequence), ack, token, self, now)
         if packet.flags & RST:
@@ -46,9 +46,7 @@ class TcpConnection(Opening):
             self._primary_syn(segment)
         else:
             if not self.primary_followed:
-                self.primary_followed = True
-                self.primary_options = self.secondary_options = None
-                self._choose_isn(segment.start)
+                self._primary_follows(segment.start)
             self._primary_octets(segment)
 
     def from_secondary(self, packet: TcpPacket, now: float) -> None:
@@ -65,6 +63,10 @@ class TcpConnection(Opening):
             self.floor.release()
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
+        if self.is_refusal_of_secondary(packet):
+            segment = Segment(packet, self._position(packet.sequence), None, None, self, now)
+            self._secondary_refusal(segment, packet.acknowledgment)
+            return
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
         segment = Segment(packet, self._position(packet.sequence), ack, None, self, now)
         if packet.flags & RST:
@@ -72,7 +74,8 @@ class TcpConnection(Opening):
         elif packet.flags & SYN:
             self._secondary_syn(segment)
         else:
-            self.secondary_followed = True
+            if not self.secondary_followed:
+                self._secondary_follows(segment.start)
             self._secondary_octets(segment)
         self.floor.release()
 
@@ -83,48 +86,25 @@ class TcpConnection(Opening):
             return self.near
         return position_near(number, near)
 
-    # Resets.
+    # From the connection before, in which a side refused what the other one opens here by a SYN.
 
-    def _primary_reset(self, segment: Segment) -> None:
-        self.primary_followed = self.primary_followed or bool(self.primary_isns)
-        resets = self._resets()
-        if resets.from_primary(segment):
-            self.finished = True
-            self.ledger.release(segment)
-            return
-        segment.retain()
-        if not self.ledger.hold(segment):
-            resets.held.remove(segment)
-        elif resets.conflict:
-            self._diverge_control(segment.start, "both sides reset the connection, at different numbers", segment)
-        elif self.secondary_isn is not None and not self.primary_isns:
-            shown = [segment] if self.secondary_syn is None else [segment, self.secondary_syn]
-            self._diverge_control(segment.start, "the primary refused the connection", *shown)
-        elif self._primary_reset_passed():
-            self._diverge_control(segment.start, "only the primary resets the connection", segment, *self.uncompared)
+    def takes_secondary_on(self, syn: TcpPacket, before: TcpConnection) -> bool:
+        """Whether the secondary did, and so stands here from now on."""
+        refused, refusals = syn.acknowledgment, before.refusals
+        if not syn.flags & ACK or refusals is None or refused not in refusals.secondary:
+            return False
+        refusals.secondary.remove(refused)
+        self._refusals().secondary.append(refused)
+        return True
 
-    def _secondary_reset(self, segment: Segment) -> None:
-        self.secondary_followed = self.secondary_followed or self.secondary_isn is not None
-        self.ledger.throw_away(segment)
-        resets = self._resets()
-        freed = resets.from_secondary(segment.start, segment.ack)
-        for reset in freed:
-            self.finished = True
-            self.ledger.release(reset)
-        if resets.conflict:
-            detail = "both sides reset the connection, at different numbers"
-            self._diverge_control(segment.start, detail, segment, *resets.held)
-        elif not freed and self.primary_isns and self.secondary_isn is None and not self.secondary_followed:
-            detail = "the secondary refused the connection"
-            self._diverge_control(self.primary_isns[-1], detail, segment, *self.primary_syns)
-        elif self._secondary_reset_passed():
-            detail = "only the secondary resets the connection"
-            self._diverge_control(segment.start, detail, segment, *self.unverified)
-
-    def _resets(self) -> Resets:
-        if self.resets is None:
-            self.resets = Resets()
-        return self.resets
+    def takes_primary_on(self, syn: TcpPacket, before: TcpConnection) -> bool:
+        """Whether the primary did."""
+        refused, refusals = syn.acknowledgment, before.refusals
+        taken = refusals.take(refused) if syn.flags & ACK and refusals is not None else []
+        for segment in taken:
+            segment.owner = self
+            self._refusals().held[segment] = refused
+        return bool(taken)
 
     # The checkpoint, and the table's questions.
 
@@ -133,7 +113,7 @@ class TcpConnection(Opening):
         self.epoch = self.ledger.epoch
         if not synchronised and self.floor.lost_input() and self.ledger.settings.pass_unsynchronised:
             self.mark_unsynchronised()
-        resets = self.resets.take_held() if self.resets is not None else []
+        resets = [segment for resets in self._all_resets for segment in resets.take_held()]
         for segment in self.take_held([*self._take_primary_syns(), *resets]):
             self.ledger.release(segment)
         self._forget_secondary_syn()
@@ -153,7 +133,7 @@ class TcpConnection(Opening):
 
     def _synchronise(self) -> None:
         self.secondary_followed = self.primary_followed
-        self.secondary_isn = serial_at(self.primary_isns[-1]) if self.primary_isns else None
+        self.secondary_isns = tuple(map(serial_at, self.primary_isns))
         self.secondary_syn_ack = self.primary_syn_ack
         self.secondary_options = self.primary_options
         self.floor.synchronise()
@@ -167,10 +147,14 @@ class TcpConnection(Opening):
 
     def note_primary(self, packet: TcpPacket) -> None:
         """Keep track of a connection that is not compared, for the checkpoint that synchronises it."""
+        if packet.flags & RST:
+            return  # it may carry an explanation, which is no octet of the stream, and acknowledge another SYN
         self.floor.primary_ack(packet)
-        end = Segment(packet, self._position(packet.sequence), None, None, self, 0.0).end
-        if self.primary_end is None or end > self.primary_end:
-            self.primary_end = self.near = end
+        segment = Segment(packet, self._position(packet.sequence), None, None, self, 0.0)
+        if segment.end == segment.start:
+            return  # a keep-alive stands below the next octet
+        if self.primary_end is None or segment.end > self.primary_end:
+            self.primary_end = self.near = segment.end
 
     def secondary_left(self) -> None:
         """The secondary has moved on to a newer connection: what it sent in this one is of no use."""
@@ -187,7 +171,7 @@ class TcpConnection(Opening):
             or self.never_compared
             or self.primary_syns
             or self.secondary_syn is not None
-            or (self.resets is not None and self.resets.held)
+            or any(resets.held for resets in self._all_resets)
         )
 
     @property

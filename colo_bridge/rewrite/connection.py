@@ -15,7 +15,7 @@ import enum
 import math
 from dataclasses import dataclass, field, replace
 
-from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket
+from colo_bridge.wire.packet import ACK, FIN, RST, SYN, TcpPacket, has_form_of_refusal
 from colo_bridge.wire.serial import Serial, serial_difference, serial_is_after, serial_plus
 
 FIRST_FLIGHT = 1 << 20
@@ -170,6 +170,12 @@ class Connection:
             self.guest_finished |= bool(packet.flags & FIN)
         elif self.guest_syn is not None and (packet.payload < packet.end or packet.flags & FIN):
             self.guest_syn = replace(self.guest_syn, data_follows=True)
+
+    def guest_refuses(self, packet: TcpPacket) -> bool:
+        """Whether a segment of the secondary refuses the client's SYN: its number 0 is in nobody's numbers."""
+        if self.client_syn is None or not has_form_of_refusal(packet):
+            return False
+        return 0 < serial_difference(packet.acknowledgment, self.client_syn) <= FIRST_FLIGHT
 
     def guest_reaches(self, following: Serial, has_octets: bool) -> bool:
         """Take note of the number behind a segment of the secondary; whether the segment had new octets."""

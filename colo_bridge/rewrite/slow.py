@@ -131,7 +131,8 @@ class SlowPath:
         silence, connection.last_seen = now - connection.last_seen, now
         if packet.flags & ACK:
             connection.delivered = packet.acknowledgment
-        if connection.sequence_offset or connection.timestamp_offset:
+        moved = connection.sequence_offset or connection.timestamp_offset
+        if moved and (carries_on or not connection.guest_refuses(packet)):
             to_primary(frame, packet, options, connection, partial_checksum)
         if not whole:
             # Where the segment ends is told by a later fragment.

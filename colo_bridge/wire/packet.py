@@ -64,6 +64,14 @@ class TcpPacket:
         self.window = window
 
 
+def has_form_of_refusal(packet: TcpPacket) -> bool:
+    """Whether a segment looks like the answer to a SYN of somebody for whom nobody listens (RFC 9293 §3.10.7.1).
+
+    Its number says nothing then; what it acknowledges is that SYN.
+    """
+    return packet.flags & (SYN | RST | ACK) == RST | ACK and packet.sequence == 0
+
+
 class Datagram:
     """One packet that is compared by content: UDP, ICMP or another protocol.
 

@@ -144,6 +144,8 @@ class Playbook:
     settings: Settings = field(default_factory=Settings)
     comparator: Comparator = field(init=False)
     now: float = 0.0
+    step: float = 0.001
+    """Seconds that pass before each line."""
     ipv6: bool = False
     """Whether every packet is one of IPv6, whatever the line says."""
     vlans: tuple[int, ...] = ()
@@ -169,7 +171,7 @@ class Playbook:
     def _step(self, text: str) -> None:
         action, arrow, wanted = text.partition("=>")
         assert arrow, f"no outcome in {text!r}"
-        self.now += 0.001
+        self.now += self.step
         self._act(shlex.split(action))
         assert self._outcome() == wanted.split(), text
 

@@ -207,6 +207,19 @@ def test_the_newest_ack_is_told_lowered_and_leaves_in_the_end() -> None:
     assert [ack_of(book, forward) for forward in book.forwarded] == [40, 60]
 
 
+def test_an_ack_is_told_lowered_where_no_octet_was_compared_yet() -> None:
+    """A client that uploads on a connection from before: the guest has sent nothing but ACKs."""
+    book = Playbook(settings=FORWARD).run("""
+        P a A 500 ack 40        =>
+        checkpoint synchronised => a
+        S   A 500 ack 40        =>
+        P b A 500 ack 90        =>
+        cure 0.100              => ^500+0
+        S   A 500 ack 90        => b
+    """)
+    assert ack_of(book, book.forwarded[0]) == 40
+
+
 def sack_of(book: Playbook, forward: Forward) -> list[tuple[int, int]]:
     return [
         (first - book.client_isn, behind - book.client_isn)

@@ -251,6 +251,20 @@ def test_a_syn_that_waits_for_a_second_makes_room_for_a_newer_one() -> None:
     assert (book["secondary_limit_drops"], book["half_open_drops"]) == (0, 1)
 
 
+def test_a_syn_that_waits_where_both_sides_have_left_makes_no_room_in_the_table() -> None:
+    """Its flow was forgotten meanwhile, so the next half-open connection goes."""
+    book = Playbook(settings=Settings(connections=1)).run("""
+        P a SA 0 ack 1 @6000         =>
+        P b SA 5000 ack 900000 @6000 =>
+        S   SA 5000 ack 900000 @6000 => b
+        P c SA 0 ack 1 @6001         =>
+        tick 2                       =>
+        P d SA 0 ack 1 @6002         => -a -c
+        S   SA 0 ack 1 @6002         => d
+    """)
+    assert (book["connections_now"], book["connections_evicted"], book["half_open_drops"]) == (1, 2, 2)
+
+
 def test_a_half_open_connection_whose_syn_waits_goes_before_an_open_one() -> None:
     book = Playbook(settings=Settings(connections=2)).run("""
         P a SA 0 ack 1 @1 =>

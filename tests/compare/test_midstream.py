@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from colo_bridge.compare.settings import Settings
 from tests.compare.playbook import Playbook, play
 
@@ -174,3 +176,71 @@ def test_bytes_numbered_below_the_syn_were_never_compared() -> None:
         settings=PASS,
     )
     assert book["unverified_packets"] == 1
+
+
+# Only octets set the cursor: a keep-alive or a probe without data stands at the number below the next octet.
+
+
+@pytest.mark.parametrize("probe", [0, 499])
+@pytest.mark.parametrize("checkpoint", ["checkpoint", "checkpoint synchronised"])
+def test_a_keep_alive_does_not_set_the_cursor_at_a_checkpoint(probe: int, checkpoint: str) -> None:
+    for waits in (True, False):
+        heard = f"S A {probe} ack 5 =>" + "a" * (not waits)
+        play(f"""
+            P a A {probe} ack 5       =>
+            {"" if waits else heard}
+            {checkpoint}              => {"a" if waits else ""}
+            P b {probe + 1}+10 ack 5  =>
+            S   {probe + 1}+10 ack 5  => b
+            P c F {probe + 11} ack 5  =>
+            S   F {probe + 11} ack 5  => c
+        """)
+
+
+def test_a_keep_alive_does_not_set_the_cursor_at_a_checkpoint_for_another_connection() -> None:
+    play("""
+        P a A 499 ack 5        =>
+        S   A 499 ack 5        => a
+        P b 1+10 ack 1 @6000   =>
+        S   1+10!3 ack 1 @6000 => !content
+        checkpoint             => b
+        S   F 500 ack 5        =>
+        P c F 500 ack 5        => c
+        tick 9                 =>
+    """)
+
+
+@pytest.mark.parametrize("probe", [0, 499])
+def test_a_keep_alive_does_not_set_the_cursor_where_old_connections_pass(probe: int) -> None:
+    play(
+        f"""
+        P a A {probe} ack 5       => a
+        checkpoint synchronised   =>
+        P b {probe + 1}+10 ack 5  =>
+        S   {probe + 1}+10 ack 5  => b
+    """,
+        settings=PASS,
+    )
+
+
+def test_a_reset_does_not_set_the_cursor_where_old_connections_pass() -> None:
+    """What it carries is an explanation, not octets of the stream (RFC 1122 §4.2.2.12)."""
+    play(
+        """
+        P a 500+10 ack 5        => a
+        P b R 600+10            => b
+        checkpoint synchronised =>
+        P c 510+10 ack 5        =>
+        S   510+10 ack 5        => c
+    """,
+        settings=PASS,
+    )
+
+
+def test_what_lies_below_a_pure_ack_is_compared_after_the_checkpoint() -> None:
+    play("""
+        P a A 500 ack 5         =>
+        checkpoint synchronised => a
+        P b 450+50 ack 5        =>
+        S   450+50!470 ack 5    => !content
+    """)

@@ -58,6 +58,38 @@ def test_repeated_syns_of_the_secondary_change_nothing() -> None:
     """)
 
 
+@pytest.mark.parametrize("isn", [1_000, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("secondary_isn", [77_000_000, 0xFFFFFFFF])
+def test_a_late_repeat_with_the_secondarys_own_number_changes_nothing_either(isn: int, secondary_isn: int) -> None:
+    """Its SYN with the primary's number did not make it forget its own."""
+    book = Playbook(isn=isn, secondary_isn=secondary_isn).run(OPENING)
+    book.secondary_isn = isn
+    book.run("S SA 0 ack 1 =>" + TALK)
+    book.secondary_isn = secondary_isn
+    book.run("""
+        S   SA 0 ack 1  =>
+        P c 11+10 ack 1 =>
+        S   11+10 ack 1 => c
+    """)
+
+
+def test_a_late_repeat_of_a_number_that_was_replaced_changes_nothing() -> None:
+    play(
+        OPENING
+        + """
+        S   SA 900 ack 1 =>
+        S   SA 9 ack 1   =>
+    """
+        + TALK
+        + """
+        S   SA 0 ack 1   =>
+        S   SA 900 ack 1 =>
+        P c 11+10 ack 1  =>
+        S   11+10 ack 1  => c
+    """
+    )
+
+
 def test_a_newer_number_replaces_a_syn_that_nothing_followed() -> None:
     """Small print 5: SYN cookies."""
     play("""
@@ -78,6 +110,90 @@ def test_the_client_may_answer_an_older_syn() -> None:
         P c 1+10 ack 1      =>
         S   1+10 ack 1      => c
         P d 1+10 ack 1      => d
+    """
+    )
+
+
+TWO_SYNS = (
+    OPENING
+    + """
+    P b SA 900000 ack 1 => b
+"""
+)
+
+
+@pytest.mark.parametrize("flags", ["", "F"])
+@pytest.mark.parametrize("other", [900_000, 4_000_000_000])
+def test_the_secondary_may_be_the_first_to_tell_which_syn_the_client_answered(other: int, flags: str) -> None:
+    """Above or below: the client answered the first one."""
+    play(
+        OPENING
+        + f"""
+        P b SA {other} ack 1   => b
+        S   {flags} 1+10 ack 1 =>
+        P c {flags} 1+10 ack 1 => c
+    """
+    )
+
+
+def test_the_secondary_may_be_the_first_to_tell_that_the_client_answered_the_newest_syn() -> None:
+    play(
+        TWO_SYNS
+        + """
+        S   900001+10 ack 1   =>
+        P c 900001+10 ack 1   => c
+    """
+    )
+
+
+def test_a_difference_behind_the_syn_that_the_secondary_told_first() -> None:
+    play(
+        TWO_SYNS
+        + """
+        S   1+10!1 ack 1 =>
+        P c 1+10 ack 1   => !content
+    """
+    )
+
+
+def test_a_newer_syn_does_not_change_what_the_secondary_told() -> None:
+    """The SYN-ACK crossed the client's answer to the first one."""
+    play(
+        OPENING
+        + """
+        S   1+10 ack 1      =>
+        P b SA 900000 ack 1 => b
+        S   11+10 ack 1     =>
+        P c 1+20 ack 1      => c
+    """
+    )
+
+
+def test_a_newer_syn_that_the_client_did_not_answer_does_not_move_the_cursor_at_a_checkpoint() -> None:
+    play(
+        OPENING
+        + """
+        S   A 1 ack 1       =>
+        P b SA 900000 ack 1 => b
+        checkpoint          =>
+        S   1+10 ack 1      =>
+        P c 1+10 ack 1      => c
+    """
+    )
+
+
+@pytest.mark.parametrize(("reset", "data"), [("P c R 1", "S 1+10 ack 1"), ("S R 1", "P c 1+10 ack 1")])
+def test_a_reset_tells_which_syn_the_client_answered(reset: str, data: str) -> None:
+    play(TWO_SYNS + f"{reset} =>\n {data} => !control")
+
+
+def test_the_primary_has_the_last_word_about_which_syn_the_client_answered() -> None:
+    play(
+        TWO_SYNS
+        + """
+        S   A 1 ack 1       =>
+        P c 900001+10 ack 1 =>
+        S   900001+10 ack 1 => c
     """
     )
 

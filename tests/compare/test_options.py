@@ -97,6 +97,13 @@ def test_a_repeat_in_the_primarys_numbers_is_no_second_offer(checkpoint: str, sc
     book.run(f"S SA 0 ack 1 scale {scale} =>" + TALK)
 
 
+def test_a_first_offer_in_the_primarys_numbers_is_compared() -> None:
+    Playbook(secondary_isn=1_000).run("""
+        P a SA 0 ack 1 scale 7 =>
+        S   SA 0 ack 1 scale 8 => !options
+    """)
+
+
 def test_a_syn_of_the_secondary_that_came_after_the_checkpoint_is_compared() -> None:
     play(
         """

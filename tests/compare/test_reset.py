@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from colo_bridge.compare.settings import Settings
 from tests.compare.playbook import Playbook, play
 
 OPENING = """
@@ -92,6 +95,39 @@ def test_a_reset_of_the_secondary_against_data_diverges() -> None:
     assert "only the secondary resets" in book.seen[-1].detail
 
 
+def test_a_pure_ack_is_no_octet_behind_a_reset() -> None:
+    """In either order: only octets say that the other side goes on."""
+    play("""
+        S   A 510 ack 5 =>
+        P a R 500       =>
+        S   R 500       => a
+    """)
+    play("""
+        P a R 500       =>
+        S   A 510 ack 5 =>
+        S   R 500       => a
+    """)
+    play("""
+        S   A 500 ack 5 =>
+        P a A 510 ack 5 => a
+        S   R 500       =>
+        P b R 500       => b
+    """)
+    play("""
+        P a A 510 ack 5  =>
+        S   RA 500 ack 5 => a
+        P b R 500        => b
+    """)
+
+
+def test_a_side_goes_on_behind_its_reset_whatever_pure_acks_it_sent() -> None:
+    play("""
+        S   A 510 ack 5   =>
+        S   R 500         =>
+        P a 500+5 ack 5   => !control
+    """)
+
+
 def test_a_reset_behind_all_octets_of_the_other_side_is_waited_for() -> None:
     after_opening("""
         P b 1+10 ack 1 =>
@@ -104,6 +140,49 @@ def test_a_reset_behind_all_octets_of_the_other_side_is_waited_for() -> None:
         P b 1+10 ack 1 =>
         S   1+10 ack 1 => b
         P c R 11       => c
+    """)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        "S 1+10 ack 1 => b \n S 11+10 ack 1 => !control",
+        "S 1+20 ack 1 => b !control",
+    ],
+)
+def test_what_is_equal_in_front_of_a_reset_of_the_primary_leaves_however_the_secondary_cuts(cuts: str) -> None:
+    after_opening(f"""
+        P b 1+10 ack 1 =>
+        P c R 11       =>
+        {cuts}
+        P d 1+10 ack 1 => d
+        checkpoint     => c
+    """)
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        "P b 1+10 ack 1 => b \n P c 11+10 ack 1 => !control",
+        "P c 1+20 ack 1 => !control",
+    ],
+)
+def test_what_is_equal_in_front_of_a_reset_of_the_secondary_leaves_however_the_primary_cuts(cuts: str) -> None:
+    after_opening(f"""
+        S   1+10 ack 1 =>
+        S   R 11       =>
+        {cuts}
+        P d 1+10 ack 1 => d
+        checkpoint     => c
+    """)
+
+
+@pytest.mark.parametrize("reset", ["P c R 21 =>", "S R 21 =>"])
+def test_a_difference_in_front_of_a_reset_is_one_of_content(reset: str) -> None:
+    after_opening(f"""
+        P b 1+20 ack 1     =>
+        {reset}
+        S   1+30!5 ack 1   => !content
     """)
 
 
@@ -162,6 +241,131 @@ def test_a_refused_connection_is_opened_by_both_at_the_next_try() -> None:
         P c 701+10 ack 9   =>
         S   701+10 ack 9   => c
     """)
+
+
+def refused(isn: int, trace: str) -> Playbook:
+    """Play a trace in which `0` stands for the number 0 of a refusal, wherever the numbers begin."""
+    return Playbook(isn=isn).run(trace.replace("RA 0", f"RA {-isn & 0xFFFFFFFF}"))
+
+
+ANYWHERE = pytest.mark.parametrize("isn", [0, 1_000, 0x80000001, 0xFFFFFFF0])
+
+
+def test_a_reset_at_a_number_that_has_matched_leaves_whatever_it_acknowledges() -> None:
+    """Whichever side was the last one to send it."""
+    play("""
+        P a RA 500 ack 90 =>
+        S   RA 500 ack 90 => a
+        P b R 500         => b
+        P c RA 500 ack 7  => c
+        S   R 500         =>
+    """)
+    play("""
+        P a RA 500 ack 90 =>
+        P b R 500         =>
+        P c RA 500 ack 7  =>
+        S   RA 500 ack 90 => a b c
+    """)
+
+
+@ANYWHERE
+def test_refusals_of_two_syns_wait_each_for_its_equal(isn: int) -> None:
+    """Whichever side was the last one to send them."""
+    refused(
+        isn,
+        """
+        P a RA 0 ack 1    =>
+        S   RA 0 ack 1    => a
+        P b RA 0 ack 9000 =>
+        P c RA 0 ack 1    => c
+        S   RA 0 ack 9000 => b
+    """,
+    )
+    refused(
+        isn,
+        """
+        P a RA 0 ack 1    =>
+        P b RA 0 ack 9000 =>
+        P c RA 0 ack 1    =>
+        S   RA 0 ack 1    => a c
+        S   RA 0 ack 9000 => b
+    """,
+    )
+    refused(
+        isn,
+        """
+        S   RA 0 ack 1    =>
+        S   RA 0 ack 9000 =>
+        P b RA 0 ack 9000 => b
+        P a RA 0 ack 1    => a
+    """,
+    )
+
+
+@ANYWHERE
+def test_a_refusal_says_nothing_about_the_connection_that_had_the_ports_before(isn: int) -> None:
+    """Neither does it raise the floor, nor is its number one that the other side has passed."""
+    refused(
+        isn,
+        OPENING
+        + """
+        P b 1+10 ack 500  =>
+        P c A 11 ack 600  =>
+        S   RA 0 ack 9000 =>
+        P d RA 0 ack 9000 => d
+        P e 11+10 ack 500 =>
+        S   1+20 ack 500  => b e
+        S   A 21 ack 600  => c
+    """,
+    )
+
+
+def test_a_reset_at_number_0_is_one_if_the_stream_has_come_to_there() -> None:
+    Playbook(isn=0xFFFFFFF5).run(OPENING).run("""
+        P b 1+10 ack 1   =>
+        S   1+10 ack 1   => b
+        P c RA 11 ack 90 =>
+        S   RA 11 ack 1  => c
+    """)
+    book = (
+        Playbook(isn=0xFFFFFFF5)
+        .run(OPENING)
+        .run("""
+        P b RA 11 ack 90 =>
+        checkpoint       => b
+        P c 1+10 ack 1   =>
+        checkpoint       => c
+        S   RA 11 ack 90 =>
+        P d 11+5 ack 1   => !control
+    """)
+    )
+    assert "the primary goes on" in book.seen[-1].detail
+
+
+def test_a_refusal_for_which_there_is_no_room_is_dropped() -> None:
+    book = Playbook(isn=0, settings=Settings(held_packets=1)).run("""
+        P a RA 0 ack 1 @6000 =>
+        P b RA 0 ack 1       => -b
+        S   RA 0 ack 1 @6000 => a
+        P c RA 0 ack 1       =>
+        S   RA 0 ack 1       => c
+    """)
+    assert book["held_limit_drops"] == 1
+
+
+@ANYWHERE
+def test_a_checkpoint_releases_refusals(isn: int) -> None:
+    refused(
+        isn,
+        """
+        P a RA 0 ack 1          =>
+        P b RA 0 ack 9000       =>
+        S   RA 0 ack 7000       =>
+        checkpoint synchronised => a b
+        P c RA 0 ack 1          => c
+        P d RA 0 ack 7000       =>
+    """,
+    )
 
 
 def test_a_reset_in_midstream_of_both() -> None:

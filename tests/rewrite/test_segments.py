@@ -149,6 +149,23 @@ def test_refusal_of_the_clients_call():
     assert trace.finished.connections == 0
 
 
+@pytest.mark.parametrize("client_syn", [900_000, 0xFFFFFFFF, 99])
+def test_refusal_of_the_clients_call_on_ports_that_were_used_before(trace, client_syn):
+    """The offset of the connection before is known; number 0 belongs to neither."""
+    trace.client("S", client_syn)
+    refused = (client_syn + 1) & 0xFFFFFFFF
+    assert trace.guest("RA", 0, refused).seq == 0
+    assert trace.guest("RA", 0, refused, options=timestamps(70)).timestamps == (70, 0)
+    trace.client("S", client_syn, payload=b"once more")
+    assert trace.guest("RA", 0, (refused + 9) & 0xFFFFFFFF).seq == 0
+
+
+def test_a_reset_at_number_0_that_acknowledges_no_call_is_translated(trace):
+    trace.client("S", 900_000)
+    assert trace.guest("RA", 0, 101).seq == -3000 & 0xFFFFFFFF
+    assert trace.guest("R", 0).seq == -3000 & 0xFFFFFFFF
+
+
 def test_both_sides_close(trace):
     assert trace.guest("FA", 5001, 101).seq == 2001
     assert trace.client("A", 101, 2002).ack == 5002
