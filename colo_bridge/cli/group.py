@@ -13,6 +13,7 @@ _SECONDS = 60.0
 """As long as the daemon may take: an arbiter is asked, a checkpoint made."""
 
 _FENCED = ("fenced", "the other host can't be the service any more, I have seen to that: don't ask the arbiter")
+_REPLACED = ("fenced", "the host whose place the secondary has taken is off, and stays off")
 _ACCEPT_LOSS = ("accept_loss", "also if clients may have got what this side never produced")
 
 
@@ -52,7 +53,9 @@ _COMMANDS = (
         "begin to compare with a secondary that is connected",
         "Asks the daemon of the primary for the checkpoint with which comparison begins: with a secondary that has "
         "come back, or with a new one; and waits until the replicas are compared, for checkpoint.timeout and "
-        "checkpoint.pause_timeout together at most.",
+        "checkpoint.pause_timeout together at most. Where an arbiter is configured and another host than before is "
+        "the secondary, what was won of the arbiter is kept until --fenced says that the former one is off for good.",
+        (_REPLACED,),
     ),
     _Command(
         "drain",

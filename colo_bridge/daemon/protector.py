@@ -23,6 +23,7 @@ from colo_bridge.daemon.far_secondary import FarSecondary
 from colo_bridge.daemon.greeting import Greeting
 from colo_bridge.daemon.life import Work, every
 from colo_bridge.daemon.linked_path import LinkedPath
+from colo_bridge.daemon.partner import Partner
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.errors import OperatorError
 from colo_bridge.link.protocol.messages import Role, Statistics
@@ -67,6 +68,7 @@ class Protector:
         self._changed = changed
         self._is_guarded = guarded
         self._arbiter = Arbiter(config, Role.PRIMARY, self._answered)
+        self.partner = Partner(config.run_dir, config.guest)
         self.comparison = Comparison[LinkedPath](config, self._of_hypervisor)
         policy = PrimaryPolicy(
             secondary_timeout=section.secondary_timeout,
@@ -93,9 +95,18 @@ class Protector:
             **self.comparison.verbs(),
             "solo": lambda request: self._said(partial(membership.solo, fenced=bool(request.get("fenced")))),
             "resume": lambda _: self._said(self._resume),
-            "protect": lambda _: self._said(membership.protect),
+            "protect": lambda request: self._protect(fenced=bool(request.get("fenced"))),
             "drain": lambda _: self._said(membership.drain),
         }
+
+    async def _protect(self, *, fenced: bool) -> dict[str, object]:
+        """`fenced`: whose place the secondary has taken is off for good."""
+        peer = self.link.peer
+        if fenced and peer is not None and not self.partner.is_the_same(peer.identity):
+            self.partner.exchange(peer.identity)
+            if self.membership.state is PrimaryState.PROTECTED:
+                self._give_back(GiveBack("the former partner is off for good"))
+        return await self._said(self.membership.protect)
 
     def _resume(self, now: float) -> list[Action]:
         if self._far.is_live:
@@ -242,8 +253,10 @@ class Protector:
                     log.log(level, "guest %s is %s: %s", self._guest, state, reason)
                 case Refused():
                     log.error("the arbiter refused that this side goes on alone")
-                case AskArbiter() | GiveBack():
+                case AskArbiter():
                     self._arbiter.carry_out(action)
+                case GiveBack():
+                    self._give_back(action)
                 case RequestCheckpoint(reason):
                     self._far.begin()
                     self.comparison.checkpoints.request(reason, {})
@@ -255,6 +268,17 @@ class Protector:
             self._let(traffic)
             self._free_guest()
             self._give_up_checkpoint()
+
+    def _give_back(self, action: GiveBack) -> None:
+        peer = self.link.peer
+        if peer is None or self.partner.is_the_same(peer.identity):
+            self._arbiter.carry_out(action)
+        else:
+            log.warning(
+                "what this side has won of the arbiter is kept: %s may still want it, and %s cannot go live without "
+                "--fenced; once %s is off for good, say `protect --fenced`",
+                *(self.partner.name, peer.identity, self.partner.name),
+            )
 
     def _free_guest(self) -> None:
         """Nothing else ends a pause for a checkpoint that nobody waits for, or what is left of a COLO that is over."""

@@ -220,6 +220,8 @@ class Secondary(Life[SecondaryNic]):
         # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
         if self._far.epoch.synchronised or not synchronised:
             self._perform(self._membership.synchronised(synchronised, now))
+        if self._membership.state is SecondaryState.STANDBY and (peer := self._link.peer) is not None:
+            self._protector.partner.exchange(peer.identity)
 
     def _hear_whether_it_is_solo(self, number: int) -> None:
         if number != self._membership.solo_heard:

@@ -55,10 +55,11 @@ class Three(Hosts):
 
 @contextlib.asynccontextmanager
 async def failed_over(
-    directory: Path, link: str = "secondary_timeout = 10.0", *, nics: int = 1
+    directory: Path, link: str = "secondary_timeout = 10.0", *, nics: int = 1, sections: str = ""
 ) -> AsyncIterator[Three]:
     port = free_port()
-    async with joined(directory, link=link, link_b=f'listen = "127.0.0.1:{port}"', nics=nics) as hosts:
+    listens = f'listen = "127.0.0.1:{port}"'
+    async with joined(directory, link=link, link_b=listens, nics=nics, sections=sections) as hosts:
         await hosts.connect()
         await hosts.a.stop()
         await hosts.b.enters("alone")
