@@ -215,6 +215,19 @@ def test_a_qemu_that_stops_and_goes_on_without_end_is_followed(play) -> None:
     play(scenario)
 
 
+def test_the_end_of_colo_is_logged_once_however_often_it_is_said(play, caplog) -> None:
+    async def scenario(rig: Followed) -> None:
+        await rig.active()
+        for _ in range(100):
+            rig.qemu.exit("error")
+        reached: list[bool] = []
+        rig.monitor.fence(lambda: reached.append(True))
+        await rig.until(lambda: reached)
+
+    play(scenario)
+    assert caplog.text.count("the primary has left COLO: error") == 1
+
+
 # Whatever it says.
 
 _names = st.sampled_from(["STOP", "RESUME", "COLO_EXIT", "RESET"])

@@ -170,8 +170,9 @@ class Monitor:
                 self._tell(replica.resumed(event.at))
                 self._tell(replica.migration(await self._migration()))
             case _:
-                log.warning("the %s has left COLO: %s", self._name, event.reason)
-                self._tell(replica.exited())
+                if (news := replica.exited()) is not None:
+                    log.warning("the %s has left COLO: %s", self._name, event.reason)
+                    self._tell(news)
 
     def _stopped(self) -> Question:
         """Have all read that was sent before, and ask why the guest has stopped."""
