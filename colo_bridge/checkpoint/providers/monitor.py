@@ -106,6 +106,10 @@ class Monitor:
                 self._client = client
                 await self._greet()
                 await self._look_at(client)
+            except QemuError:
+                # If the connection had ended already, what ended it tells more.
+                await client.hang_up()
+                raise
             finally:
                 self._client = None
                 with contextlib.suppress(QemuError):
@@ -141,7 +145,6 @@ class Monitor:
             following.cancel()
             ending.cancel()
             await asyncio.gather(following, ending, return_exceptions=True)
-        await client.hang_up()
         raise QemuError("QEMU has closed the connection")
 
     async def _handle_all(self, client: Client) -> None:
