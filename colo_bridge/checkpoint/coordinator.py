@@ -202,7 +202,8 @@ class Coordinator:
             self._enter(State.IDLE)
         else:
             self._count_failure(outcome)
-            self._enter(State.WAITING, now + self.policy.retry_interval)
+            self._not_before = now + self.policy.retry_interval
+            self._enter(State.WAITING, self._not_before)
         return outcome
 
     def _enter(self, state: State, due: float | None = None) -> None:

@@ -40,9 +40,7 @@ from colo_bridge.checkpoint.epochs import (
     Fence,
     Forget,
     Parted,
-    PauseStream,
     Renew,
-    ResumeStream,
     SendBarrier,
     Suspended,
     Wanted,
@@ -50,6 +48,7 @@ from colo_bridge.checkpoint.epochs import (
     next_era,
 )
 from colo_bridge.checkpoint.replica import News
+from colo_bridge.checkpoint.streams import Streams
 
 _OVER = (Cause.LOST, Cause.LEFT)
 """What COLO does not outlast."""
@@ -71,8 +70,7 @@ class PrimaryEpoch:
         self._linked = False
         self._in_colo = False
         self._standing = False
-        self._reached = dict.fromkeys(streams, 0)
-        self._paused: dict[str, None] = {}
+        self._streams = Streams(streams)
         self._has_begun = False
         self._cause = Cause.LINK
         self._to_renew: set[str] = set()
@@ -99,14 +97,14 @@ class PrimaryEpoch:
         """Its streams are gone."""
         self._linked = False
         self._has_begun = False
-        self._paused.clear()
+        self._streams.end()
         return self._part()
 
     def barrier(self, stream: str, epoch: int) -> list[Action]:
         """What follows on this stream belongs to this epoch of the secondary."""
-        if stream not in self._reached:
+        if stream not in self._streams:
             return []
-        self._reached[stream] = epoch
+        self._streams.reached(stream, epoch)
         if not self._synchronises:
             return self._answered(stream)
         if self.alignment is Alignment.APART:
@@ -115,7 +113,7 @@ class PrimaryEpoch:
             # It cannot be while both count the same checkpoints.
             return self._align(Cause.SECONDARY)
         self._judge()
-        return [*self._fence(), *(self._pause(stream) if epoch > self.epoch else [])]
+        return [*self._fence(), *(self._streams.pause(stream) if epoch > self.epoch else [])]
 
     def failed(self, why: str) -> list[Action]:
         """A checkpoint that was asked for did not begin, or does not end: the secondary may not be there any more."""
@@ -164,7 +162,7 @@ class PrimaryEpoch:
             return [Renew(True), *self._align(self._cause)]
         self.epoch += 1
         self._judge()
-        return [*self._begin(), Renew(True), SendBarrier(self.epoch), *self._let_go()]
+        return [*self._begin(), Renew(True), SendBarrier(self.epoch), *self._streams.resume()]
 
     # A command, or nobody.
 
@@ -175,7 +173,7 @@ class PrimaryEpoch:
 
     def _answered(self, nic: str) -> list[Action]:
         renewed: list[Action] = []
-        if nic in self._to_renew and self._reached[nic] == self.epoch:
+        if nic in self._to_renew and self._streams[nic] == self.epoch:
             self._to_renew.remove(nic)
             renewed = [Renew(False, nic)]
         self._judge()
@@ -195,10 +193,10 @@ class PrimaryEpoch:
         elif self._linked and was_aligned:
             # It will be for nothing, but what comes now must not pass for the era of before.
             begun = self._new_era()
-        return [*suspended, *begun, *self._let_go()]
+        return [*suspended, *begun, *self._streams.resume()]
 
     def _part(self) -> list[Action]:
-        return [*self._suspend(), *self._let_go()]
+        return [*self._suspend(), *self._streams.resume()]
 
     def _new_era(self) -> list[Action]:
         self.epoch = next_era(self.epoch)
@@ -208,31 +206,23 @@ class PrimaryEpoch:
         """Take nothing more of the secondary's."""
         self.alignment = Alignment.APART
         had_begun, self._has_begun = self._has_begun, False
-        self._reached = dict.fromkeys(self._reached, 0)
+        self._streams.forget()
         self._judge()
         if not had_begun:
             return []
         return [Parted() if self._cause in _OVER else Suspended(detail or self._cause.value)]
 
     def _fence(self) -> list[Action]:
-        if self.alignment is not Alignment.BEGUN or min(self._reached.values()) < self.epoch:
+        if self.alignment is not Alignment.BEGUN or self._streams.all_are_at < self.epoch:
             return []
         self.alignment = Alignment.FENCING
         return [Fence(self.epoch)]
 
     # Streams.
 
-    def _pause(self, nic: str) -> list[Action]:
-        self._paused[nic] = None
-        return [PauseStream(nic)]
-
-    def _let_go(self) -> list[Action]:
-        waiting, self._paused = self._paused, {}
-        return [ResumeStream(nic) for nic in waiting]
-
     def _judge(self) -> None:
         """Look again at which streams are accepted."""
-        for nic, reached in self._reached.items():
+        for nic, reached in self._streams.items():
             self.accepts[nic] = self._in_force(reached)
         self.comparing = all(self.accepts.values())
 

@@ -37,10 +37,8 @@ from colo_bridge.checkpoint.epochs import (
     Begun,
     Drain,
     Fence,
-    PauseStream,
     ReadGuest,
     RequestCheckpoint,
-    ResumeStream,
     SendBarrier,
     Suspended,
     Synchronised,
@@ -48,6 +46,7 @@ from colo_bridge.checkpoint.epochs import (
     next_era,
 )
 from colo_bridge.checkpoint.replica import News
+from colo_bridge.checkpoint.streams import Streams
 
 _NEW_ERA = "the primary has begun anew"
 _MISCOUNTED = "the two sides have counted different checkpoints"
@@ -76,14 +75,13 @@ class SecondaryEpoch:
         self._in_colo = False
         self._standing = False
         self._announced = 0
-        self._reached = dict.fromkeys(streams, 0)
-        self._paused: dict[str, None] = {}
+        self._streams = Streams(streams)
 
     # The link.
 
     def link_up(self) -> list[Action]:
         self.epoch = self._announced = 0
-        self._reached = dict.fromkeys(self._reached, 0)
+        self._streams.forget()
         if not self._synchronises:
             self.sends = True
             self._deliver(True)
@@ -91,21 +89,21 @@ class SecondaryEpoch:
 
     def link_down(self) -> list[Action]:
         """Its streams are gone."""
-        self._paused.clear()
+        self._streams.end()
         self._part()
         return []
 
     def barrier(self, stream: str, epoch: int) -> list[Action]:
         """What follows on this stream belongs to this epoch of the primary."""
-        if stream in self._reached:
-            self._reached[stream] = epoch
+        if stream in self._streams:
+            self._streams.reached(stream, epoch)
         if not self._synchronises:
             return self._answer()
         # The stream of a NIC may still be behind, in an era that another stream has left.
         if epoch >= next_era(self._announced):
             self._announced = epoch
             return self._new_era()
-        if self.alignment is not Alignment.ALIGNED or stream not in self._reached:
+        if self.alignment is not Alignment.ALIGNED or stream not in self._streams:
             return self._fence()
         if epoch > self.epoch + 1:
             # It cannot be while both count the same checkpoints.
@@ -113,8 +111,7 @@ class SecondaryEpoch:
         if epoch <= self.epoch:
             return self._judge()
         # Ahead of us.
-        self._paused[stream] = None
-        return [PauseStream(stream), *self._judge()]
+        return [*self._streams.pause(stream), *self._judge()]
 
     # The hypervisor.
 
@@ -161,7 +158,7 @@ class SecondaryEpoch:
         if self.alignment is not Alignment.ALIGNED:
             return [Synchronised(), ReadGuest(True), *self._fence()]
         self.epoch += 1
-        return [Synchronised(), SendBarrier(self.epoch), *self._judge(), ReadGuest(True), *self._let_go()]
+        return [Synchronised(), SendBarrier(self.epoch), *self._judge(), ReadGuest(True), *self._streams.resume()]
 
     def _go_on(self, reason: str) -> list[Action]:
         """It runs, as far as anybody can tell, and there was no checkpoint."""
@@ -176,13 +173,13 @@ class SecondaryEpoch:
     def _new_era(self) -> list[Action]:
         suspended = self._suspend(_NEW_ERA)
         self.alignment = Alignment.BEGUN
-        return [*suspended, *self._fence(), *self._let_go()]
+        return [*suspended, *self._fence(), *self._streams.resume()]
 
     def _lose_count(self, reason: str) -> list[Action]:
-        return [RequestCheckpoint(reason), *self._suspend(reason), *self._let_go()]
+        return [RequestCheckpoint(reason), *self._suspend(reason), *self._streams.resume()]
 
     def _fence(self) -> list[Action]:
-        can_be = min(self._reached.values()) >= self._announced and self._in_colo and not self._standing
+        can_be = self._streams.all_are_at >= self._announced and self._in_colo and not self._standing
         if self.alignment is not Alignment.BEGUN or not can_be:
             return []
         self.alignment = Alignment.FENCING
@@ -215,7 +212,7 @@ class SecondaryEpoch:
             return []
         # Whoever has made a checkpoint in this era is in line with us: the primary's first barrier alone says nothing.
         can_be = self.alignment is Alignment.ALIGNED and count_of(self.epoch) > 0 and not self._standing
-        for nic, reached in self._reached.items():
+        for nic, reached in self._streams.items():
             self.delivers[nic] = can_be and reached == self.epoch
         return self._begin() if all(self.delivers.values()) else []
 
@@ -223,14 +220,10 @@ class SecondaryEpoch:
         for nic in self.delivers:
             self.delivers[nic] = delivers
 
-    def _let_go(self) -> list[Action]:
-        waiting, self._paused = self._paused, {}
-        return [ResumeStream(nic) for nic in waiting]
-
     # A command, or nobody.
 
     def _answer(self) -> list[Action]:
-        complete = min(self._reached.values())
+        complete = self._streams.all_are_at
         if complete <= self.epoch:
             return []
         self.epoch = complete

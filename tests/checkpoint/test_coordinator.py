@@ -213,6 +213,14 @@ def test_no_period_counts_after_a_withdrawal_until_it_is_told_so():
     assert coordinator.due == 101.0
 
 
+def test_a_request_behind_a_withdrawn_one_that_has_failed_waits_as_long_as_that():
+    coordinator = coordinator_in(State.WAITING)
+    coordinator.withdraw()
+    coordinator.request("operator", 0.5)
+    assert coordinator.tick(0.9) == []
+    assert coordinator.tick(1.0) == [Start("operator", {}, 1)]
+
+
 # Intervals.
 
 

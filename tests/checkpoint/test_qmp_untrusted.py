@@ -162,6 +162,19 @@ def test_a_greeting_that_is_none_is_told_once(play, caplog, words: bytes) -> Non
     assert len(blames(caplog)) == 1
 
 
+def test_what_is_said_instead_of_the_first_answer_is_told(play, caplog) -> None:
+    async def scenario(rig: Followed) -> None:
+        rig.qemu.defers.add("query-status")
+        await rig.until(lambda: rig.qemu.deferred)
+        rig.qemu.say(b"nonsense\r\n")
+        await rig.until(lambda: blames(caplog))
+        rig.qemu.defers.clear()
+        await rig.active()
+
+    play(scenario)
+    assert "QEMU said what is no message of its protocol: b'nonsense" in blames(caplog)[0]
+
+
 @pytest.mark.parametrize("command", ["query-status", "query-migrate"])
 @pytest.mark.parametrize("result", [7, [], None, {"status": 7}, {"status": ["\x1b[2J"] * 100}])
 def test_an_answer_without_what_was_asked_for_ends_the_connection(play, caplog, command: str, result: Any) -> None:
@@ -213,6 +226,19 @@ def test_a_qemu_that_stops_and_goes_on_without_end_is_followed(play) -> None:
         await rig.checkpoint()
 
     play(scenario)
+
+
+def test_the_end_of_colo_is_logged_once_however_often_it_is_said(play, caplog) -> None:
+    async def scenario(rig: Followed) -> None:
+        await rig.active()
+        for _ in range(100):
+            rig.qemu.exit("error")
+        reached: list[bool] = []
+        rig.monitor.fence(lambda: reached.append(True))
+        await rig.until(lambda: reached)
+
+    play(scenario)
+    assert caplog.text.count("the primary has left COLO: error") == 1
 
 
 # Whatever it says.

@@ -109,6 +109,10 @@ class Monitor:
                 self._client = client
                 await self._greet()
                 await self._look_at(client)
+            except QemuError:
+                # If the connection had ended already, what ended it tells more.
+                await client.hang_up()
+                raise
             finally:
                 self._client = None
                 with contextlib.suppress(QemuError):
@@ -144,7 +148,6 @@ class Monitor:
             following.cancel()
             ending.cancel()
             await asyncio.gather(following, ending, return_exceptions=True)
-        await client.hang_up()
         raise QemuError("QEMU has closed the connection")
 
     async def _handle_all(self, client: Client) -> None:
@@ -173,8 +176,9 @@ class Monitor:
                 self._tell(replica.resumed(event.at))
                 self._tell(replica.migration(await self._migration()))
             case _:
-                log.warning("the %s has left COLO: %s", self._name, event.reason)
-                self._tell(replica.exited())
+                if (news := replica.exited()) is not None:
+                    log.warning("the %s has left COLO: %s", self._name, event.reason)
+                    self._tell(news)
 
     def _stopped(self) -> Question:
         """Have all read that was sent before, and ask why the guest has stopped."""
