@@ -332,18 +332,23 @@ def configurations(
     link_b: str = "",
     sections: str = "",
     nics: int = 1,
+    guest: str = "web",
+    places: tuple[str, str] = ("a", "b"),
 ) -> tuple[Config, Config, Cable]:
-    """`a` and `b` are sections of one host, `link_a` and `link_b` keys of its [link]; the rest is for both."""
+    """`a` and `b` are sections of one side, `link_a` and `link_b` keys of its [link]; the rest is for both.
+
+    `places`: the hosts of the primary and of the secondary.
+    """
     port = free_port()
     cable = Cable(port)
     place_a, place_b = f'listen = "127.0.0.1:{port}"', f'peer = "127.0.0.1:{cable.port}"'
     configs = []
     for role, name, place, more, keys in (
-        ("primary", "a", place_a, a, link_a),
-        ("secondary", "b", place_b, b, link_b),
+        ("primary", places[0], place_a, a, link_a),
+        ("secondary", places[1], place_b, b, link_b),
     ):
-        head = f'role = "{role}"\nguest = "web"\nrun_dir = "{directory}/{name}"\nevidence = false'
-        ports = 'primary_port = "p{0}"\nqueue = {0}' if name == "a" else 'secondary_port = "s{0}"\nbridge = "br0"'
+        head = f'role = "{role}"\nguest = "{guest}"\nrun_dir = "{directory}/{name}"\nevidence = false'
+        ports = 'primary_port = "p{0}"\nqueue = {0}' if role == "primary" else 'secondary_port = "s{0}"\nbridge = "br0"'
         cards = [f'[[nic]]\nname = "net{n}"\n{ports.format(n)}' for n in range(nics)]
         table = f'[link]\nidentity = "host-{name}"\n{place}\n{BEATS}\n{link}\n{keys}'
         configs.append(parse("\n".join((head, *cards, table, sections, more))))

@@ -54,9 +54,11 @@ class Three(Hosts):
 
 
 @contextlib.asynccontextmanager
-async def failed_over(directory: Path, link: str = "secondary_timeout = 10.0") -> AsyncIterator[Three]:
+async def failed_over(
+    directory: Path, link: str = "secondary_timeout = 10.0", *, nics: int = 1
+) -> AsyncIterator[Three]:
     port = free_port()
-    async with joined(directory, link=link, link_b=f'listen = "127.0.0.1:{port}"') as hosts:
+    async with joined(directory, link=link, link_b=f'listen = "127.0.0.1:{port}"', nics=nics) as hosts:
         await hosts.connect()
         await hosts.a.stop()
         await hosts.b.enters("alone")
@@ -64,13 +66,14 @@ async def failed_over(directory: Path, link: str = "secondary_timeout = 10.0") -
         hosts.__class__ = Three
         config = hosts.b.config.model_dump() | {"run_dir": f"{directory}/c"}
         config["link"] |= {"identity": "host-c", "listen": "", "peer": f"127.0.0.1:{port}"}
-        hosts.c = Host(type(hosts.b.config).model_validate(config), [SecondaryPorts()])
+        hosts.c = Host(type(hosts.b.config).model_validate(config), [SecondaryPorts() for _ in range(nics)])
         await hosts.c.start()
         try:
             yield hosts
         finally:
             await hosts.c.stop()
-            hosts.c.ports[0].close()
+            for ports in hosts.c.ports:
+                ports.close()
 
 
 def test_a_live_guest_is_compared_with_its_new_secondary(tmp_path: Path) -> None:

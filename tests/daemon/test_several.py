@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from colo_bridge.daemon.record import LIVE, YIELDED, Record
 from colo_bridge.errors import KernelError, PeerError
 from tests.daemon import hosts as rig
-from tests.daemon.hosts import TO_GUEST, Hosts, joined, play
+from tests.daemon.hosts import TO_GUEST, Host, Hosts, joined, named, play, settle
+from tests.daemon.test_failback import failed_over
 from tests.packets import read_tcp, tcp
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -120,5 +122,90 @@ def test_a_card_whose_bridge_is_missing_holds_no_other_one_up(tmp_path: Path, mi
             await hosts.until(lambda: len(data(without)) == 2 and announced(without))
             assert data(without) == [(ISN[missing] + 1, b"kept on %d" % missing), (ISN[missing] + 1, b"kept as well")]
             assert hosts.b.counter("live_lost_packets") == 0
+
+    play(scenario)
+
+
+def test_each_card_is_compared_with_the_new_secondarys_and_survives_its_failover(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with failed_over(tmp_path, nics=2) as hosts:
+            await hosts.protect()
+            for card in CARDS:
+                before = hosts.b.counter("primary_packets")
+                for ports in hosts.b.ports:
+                    ports.secondary.put(named(f"on {card}"))
+                await hosts.b.until(lambda before=before: hosts.b.counter("primary_packets") == before + 2)
+                hosts.c.ports[card].secondary.put(named(f"on {card}"))
+                here, other = hosts.b.ports[card], hosts.b.ports[1 - card]
+                await hosts.b.until(lambda here=here, card=card: named(f"on {card}") in here.uplink.sent)
+                await settle()
+                assert named(f"on {card}") not in other.uplink.sent
+                hosts.c.ports[1 - card].secondary.put(named(f"on {card}"))
+                await hosts.b.until(lambda other=other, card=card: named(f"on {card}") in other.uplink.sent)
+            await hosts.b.stop()
+            await hosts.c.enters("alone")
+            assert (await hosts.c.ask("failover", fenced=True))["done"]
+            for card in CARDS:
+                ports = hosts.c.ports[card]
+                ports.secondary.put(named(f"live on {card}"))
+                await hosts.c.until(lambda ports=ports, card=card: named(f"live on {card}") in ports.uplink.sent)
+                assert named(f"live on {card}") not in hosts.c.ports[1 - card].uplink.sent
+
+    play(scenario)
+
+
+# Several guests.
+
+
+def word(host: Host) -> str:
+    """What the host remembers of the guest."""
+    return Record(host.config.run_dir, host.config.guest).read()
+
+
+def test_of_two_guests_on_the_same_two_hosts_each_is_lost_and_taken_over_by_itself(tmp_path: Path) -> None:
+    """Host A has the primary of the first guest and the secondary of the other."""
+
+    async def scenario() -> None:
+        async with joined(tmp_path) as web, joined(tmp_path, guest="db", places=("b", "a")) as db:
+            assert (web.a.config.run_dir, web.b.config.run_dir) == (db.b.config.run_dir, db.a.config.run_dir)
+            held = await db.held(named("held"))
+            web.cable.cut()
+            await web.a.enters("lost")
+            await web.b.enters("alone")
+            assert (db.a.state, db.b.state) == ("protected", "standby")
+            await web.fail_over()
+            web.cable.mend()
+            await web.a.enters("yielded")
+            assert (db.a.state, db.b.state) == ("protected", "standby")
+            assert (word(web.a), word(web.b), word(db.a), word(db.b)) == (YIELDED, LIVE, "", "")
+            db.tap.put(named("held"))
+            await db.released(*held)
+            # What is remembered of one guest is not taken for the other's.
+            for host in (db.a, db.b):
+                await host.stop()
+                await host.start()
+                await db.protected()
+            await db.both_send(named("again"))
+            assert (web.a.state, web.b.state) == ("yielded", "live")
+            assert (await db.a.ask("solo"))["done"]
+            await db.b.enters("unsynchronised")
+            assert (db.a.state, web.b.state) == ("solo", "live")
+
+    play(scenario)
+
+
+def test_a_host_that_dies_is_the_loss_of_one_guests_primary_and_of_the_others_secondary(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with joined(tmp_path) as web, joined(tmp_path, guest="db", places=("b", "a")) as db:
+            for host in (web.a, db.b):
+                await host.stop()
+            await web.b.enters("alone")
+            await db.a.enters("lost")
+            assert (await web.fail_over())["done"]
+            assert (await db.a.ask("solo", fenced=True))["done"]
+            web.tap.put(named("of the first"))
+            await web.until(lambda: named("of the first") in web.uplink.sent)
+            await db.released(*db.queue.put(named("of the other")))
+            assert (web.b.counter("live_packets") > 0, db.a.counter("passed_packets")) == (True, 1)
 
     play(scenario)
