@@ -156,8 +156,10 @@ def kill_host(host: Host) -> None:
 
 def fail_over(host: Host) -> dict[str, Any]:
     """What `colo-bridge failover --fenced` asks of the host's daemon; its answer."""
-    words = {"fenced": True, "accept_loss": False}
-    return ask(configuration.current(host).control_socket, "failover", _DECISION_SECONDS, words)
+    config = configuration.current(host)
+    # With an arbiter only that one could tell that nobody has let the primary go on alone: here nobody has.
+    words = {"fenced": True, "accept_loss": bool(config.arbiter.command)}
+    return ask(config.control_socket, "failover", _DECISION_SECONDS, words)
 
 
 def table(document: dict[str, Any]) -> str:

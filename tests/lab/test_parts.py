@@ -9,7 +9,7 @@ import pytest
 
 from colo_bridge import config
 from colo_bridge.errors import OperatorError
-from colo_bridge.lab import configuration, files, process
+from colo_bridge.lab import configuration, failover, files, process
 from colo_bridge.lab.bench import _medians
 from colo_bridge.lab.counters import add_up
 from colo_bridge.lab.demo.story import Story, Timing, Transfer
@@ -29,6 +29,17 @@ def test_settings_go_into_the_daemons_file() -> None:
     assert made.nic[0].queue == 3
     assert made.firewall.backend == "legacy"
     assert made.checkpoint.command == ("/bin/true",)
+
+
+@pytest.mark.parametrize("arbiter", [False, True])
+def test_what_only_an_arbiter_could_tell_is_accepted_where_there_is_one(
+    arbiter: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Shape.TWO_HOSTS.hosts[1]
+    made = config.parse(configuration.make(Options(shape=Shape.TWO_HOSTS, arbiter=arbiter), host))
+    monkeypatch.setattr(failover.configuration, "current", lambda _: made)
+    monkeypatch.setattr(failover, "ask", lambda path, verb, seconds, words: {verb: words})
+    assert failover.fail_over(host) == {"failover": {"fenced": True, "accept_loss": arbiter}}
 
 
 @pytest.mark.parametrize(
