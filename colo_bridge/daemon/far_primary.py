@@ -33,7 +33,7 @@ from colo_bridge.daemon.secondary_path import Out, SecondaryPath
 from colo_bridge.daemon.secondary_readers import SecondaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
-from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Moved, Statistics
+from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Moved, Standing
 from colo_bridge.wire.framing import Frame
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Told(Protocol):
 
     def primary_lost(self, why: str) -> None: ...
 
-    def primary_says(self, statistics: Mapping[str, int]) -> None: ...
+    def primary_stands(self, standing: Standing) -> None: ...
 
 
 class FarPrimary:
@@ -134,8 +134,8 @@ class FarPrimary:
 
     def link_message(self, message: Message) -> None:
         match message:
-            case Statistics(counters):
-                self._told.primary_says(counters)
+            case Standing():
+                self._told.primary_stands(message)
             case Moved(nic, anew):
                 if path := self._paths.get(nic):
                     path.rewriter.inherit(offsets_of(message), anew=anew)

@@ -36,7 +36,7 @@ from colo_bridge.daemon.moved import messages_of
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.link.end import LinkEnd
 from colo_bridge.link.protocol.actions import Closed
-from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Statistics
+from colo_bridge.link.protocol.messages import CheckpointRequest, Failover, Hello, Message, Presence, Statistics
 from colo_bridge.wire.framing import Frame
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Told(Protocol):
 
     def secondary_lost(self, why: str, *, link_is_up: bool = False) -> None: ...
 
-    def secondary_says(self, statistics: Mapping[str, int]) -> None: ...
+    def secondary_is_there(self, presence: Presence) -> None: ...
 
     def secondary_is_live(self, reason: str) -> None:
         """It is the service now: nothing of this side may leave any more."""
@@ -175,12 +175,13 @@ class FarSecondary:
                 self._perform(self.epoch.requested(reason))
             case Failover(reason):
                 self._goes_live(reason)
-            case Statistics(counters):
-                self.statistics = counters
+            case Presence():
                 if (newcomer := self._newcomer) is not None:
                     self._newcomer = None
                     self._join(newcomer)
-                self._told.secondary_says(counters)
+                self._told.secondary_is_there(message)
+            case Statistics(counters):
+                self.statistics = counters
 
     def link_room(self, nic: str) -> None:
         """What found no room was dropped: its senders repeat it."""

@@ -26,7 +26,7 @@ from colo_bridge.daemon.linked_path import LinkedPath
 from colo_bridge.daemon.partner import Partner
 from colo_bridge.daemon.primary_readers import PrimaryReaders
 from colo_bridge.errors import OperatorError
-from colo_bridge.link.protocol.messages import Role, Statistics
+from colo_bridge.link.protocol.messages import Presence, Role, Standing
 from colo_bridge.membership.actions import (
     Action,
     Announce,
@@ -42,8 +42,8 @@ from colo_bridge.membership.primary_state import PrimaryPolicy, PrimaryState
 
 log = logging.getLogger(__name__)
 
-_TELL = 1.0
-"""Seconds between two messages with statistics."""
+_TELL = 0.2
+"""Seconds between two words of how this side stands."""
 _ALARMING = frozenset((PrimaryState.SOLO, PrimaryState.CLOSED, PrimaryState.YIELDED, PrimaryState.LOST))
 
 
@@ -82,7 +82,7 @@ class Protector:
         self._traffic = self.membership.traffic
         self._hypervisor_answers: bool | None = None
         self._guest_is_gone = False
-        self._moment = 0
+        self._heard = self._moment = 0
         self._readers = PrimaryReaders(())
         self._far = FarSecondary(
             Greeting(Role.PRIMARY, config, section), self.comparison.checkpoints.copies_state, self
@@ -178,27 +178,22 @@ class Protector:
         synchronised = membership.is_synchronised and not self.comparison.observes and self._is_guarded()
         if membership.state is PrimaryState.PROTECTED or self._guest_is_gone:
             # The secondary's own moment goes back to it: until then at least nothing was held for lack of it.
-            self._moment = self._far.statistics.get("moment", 0)
-        says = {
-            "synchronised": int(synchronised),
-            "solo": membership.alone,
-            "moment": self._moment,
-            "guest": int(not self._guest_is_gone),
-        }
-        self.link.send(Statistics(says))
+            self._heard = self._moment
+        self.link.send(Standing(synchronised, membership.alone, not self._guest_is_gone, self._heard))
 
     # What the secondary does.
 
     def secondary_joined(self) -> None:
-        self._moment = 0
+        self._heard = self._moment = 0
         self._perform(self.membership.secondary_joined(time.monotonic()))
 
     def secondary_lost(self, why: str, *, link_is_up: bool = False) -> None:
         self._perform(self.membership.secondary_lost(why, time.monotonic(), link_is_up=link_is_up))
         self._give_up_checkpoint()
 
-    def secondary_says(self, statistics: Mapping[str, int]) -> None:
-        self._perform(self.membership.secondary_knows(statistics.get("solo_heard", 0), time.monotonic()))
+    def secondary_is_there(self, presence: Presence) -> None:
+        self._moment = presence.moment
+        self._perform(self.membership.secondary_knows(presence.alone_heard, time.monotonic()))
 
     def secondary_is_live(self, reason: str) -> None:
         self._perform(self.membership.peer_is_live(reason, time.monotonic()))

@@ -31,7 +31,7 @@ from colo_bridge.daemon.settings import comparator_for, rewrite_limits
 from colo_bridge.daemon.taking_over import TakingOver
 from colo_bridge.errors import KernelError
 from colo_bridge.kernel.secondary_nic import SecondaryNic
-from colo_bridge.link.protocol.messages import Hello, Role, Statistics
+from colo_bridge.link.protocol.messages import Hello, Presence, Role, Standing, Statistics
 from colo_bridge.membership.actions import Action, AskArbiter, Entered, GiveBack, GoLive, Refused, Traffic
 from colo_bridge.membership.primary import PrimaryMembership
 from colo_bridge.membership.primary_state import PrimaryState
@@ -45,8 +45,8 @@ _SERVICE_IS_DOWN = Farewell(
     logging.CRITICAL, "and it is the service: clients do not reach it until the daemon runs again (its redirect stays)"
 )
 _TICK = 0.05
-_TELL = 0.5
-"""Seconds between two messages with statistics."""
+_TELL, _TELL_COUNTERS = 0.2, 1.0
+"""Seconds between two words that this side is there, and between two messages with counters."""
 _KEEP = 5.0
 """Seconds between two looks whether the offsets of a guest that is live have changed."""
 _PATIENCE = 5.0
@@ -136,8 +136,14 @@ class Secondary(Life[SecondaryNic]):
             self._link.start()
         if self._begins_live:
             self._go_live(self._membership.reason)
-        timers = [every(_TICK, self._tick), every(1.0, self._age), every(_TELL, self._tell), every(_KEEP, self._keep)]
-        return [*timers, self._wait_and_live()]
+        return [
+            every(_TICK, self._tick),
+            every(1.0, self._age),
+            every(_TELL, self._tell),
+            every(_TELL_COUNTERS, lambda: self._link.send(Statistics(self._counters()))),
+            every(_KEEP, self._keep),
+            self._wait_and_live(),
+        ]
 
     def _prepare_reload(self, config: Config) -> Callable[[], None]:
         take_over_rest = self._protector.prepare_reload(config)
@@ -178,8 +184,7 @@ class Secondary(Life[SecondaryNic]):
             path.age(now)
 
     def _tell(self) -> None:
-        says = {"moment": int(time.monotonic() * 1e3), "solo_heard": self._membership.solo_heard}
-        self._link.send(Statistics(says | self._counters()))
+        self._link.send(Presence(int(time.monotonic() * 1e3), self._membership.alone_heard))
 
     def _remember_offsets(self) -> None:
         """Where the guest was live before this daemon began."""
@@ -205,18 +210,18 @@ class Secondary(Life[SecondaryNic]):
     def primary_lost(self, why: str) -> None:
         self._perform(self._membership.primary_lost(why, time.monotonic()))
 
-    def primary_says(self, statistics: Mapping[str, int]) -> None:
-        now, has_guest = time.monotonic(), bool(statistics.get("guest", 1))
-        if has_guest and self._is_without_guest and (peer := self._link.peer) is not None:
+    def primary_stands(self, standing: Standing) -> None:
+        now = time.monotonic()
+        if standing.has_guest and self._is_without_guest and (peer := self._link.peer) is not None:
             self.primary_joined(peer)
-        self._hear_whether_it_is_solo(statistics.get("solo", 0))
-        if not has_guest:
+        self._hear_whether_it_is_solo(standing.alone)
+        if not standing.has_guest:
             self._perform(self._membership.primary_lost("its guest is gone", now))
-            self._membership.primary_heard(statistics.get("moment", 0) / 1e3, guest_is_gone=True)
+            self._membership.primary_heard(standing.heard / 1e3, guest_is_gone=True)
             self._is_without_guest = True
             return
-        self._membership.primary_heard(statistics.get("moment", 0) / 1e3)
-        synchronised = bool(statistics.get("synchronised"))
+        self._membership.primary_heard(standing.heard / 1e3)
+        synchronised = standing.synchronised
         # That it is so both must know. That it is not, the primary says: until then it lets nothing out.
         if self._far.epoch.synchronised or not synchronised:
             self._perform(self._membership.synchronised(synchronised, now))
@@ -224,7 +229,7 @@ class Secondary(Life[SecondaryNic]):
             self._protector.partner.exchange(peer.identity)
 
     def _hear_whether_it_is_solo(self, number: int) -> None:
-        if number != self._membership.solo_heard:
+        if number != self._membership.alone_heard:
             self._membership.primary_is_solo(number)
             # It may wait for that.
             self._tell()

@@ -88,7 +88,7 @@ class SecondaryMembership:
         self._losses = self._failovers_refused = 0
         self._guest_is_there, self._guest_was_lost = guest_is_there, False
         self._is_connected = self._is_synchronised = False
-        self.solo_heard = 0
+        self.alone_heard = 0
         """By which number the primary has said that it goes on alone, or is about to; 0: it does not."""
         self._secondary_timeout = self._heard = 0.0
         self._lost_at: float | None = None
@@ -103,7 +103,7 @@ class SecondaryMembership:
         risks = []
         if not self._is_synchronised:
             risks.append("the replicas were not synchronised")
-        if self.solo_heard:
+        if self.alone_heard:
             risks.append("the primary had said that it goes on alone")
         if not fenced or not self._is_synchronised:
             return risks
@@ -125,7 +125,7 @@ class SecondaryMembership:
         self._heard = now
         self._is_connected = True
         self._is_synchronised = False
-        self.solo_heard = 0
+        self.alone_heard = 0
         if self.state is SecondaryState.LIVE:
             return []
         return self._enter(
@@ -159,7 +159,7 @@ class SecondaryMembership:
 
     def primary_is_solo(self, number: int) -> None:
         """What the primary says of itself; it waits to be told that this was heard."""
-        self.solo_heard = number
+        self.alone_heard = number
 
     def primary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
         """The link is down; or it is up, and the replicas are no longer in COLO."""

@@ -40,7 +40,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(module, "TICK", 0.01)
     monkeypatch.setattr(comparison, "AGE", 0.02)
     monkeypatch.setattr(protector, "_TELL", 0.02)
-    monkeypatch.setattr(secondary, "_TELL", 0.02)
+    for name in ("_TELL", "_TELL_COUNTERS"):
+        monkeypatch.setattr(secondary, name, 0.02)
     monkeypatch.setattr(secondary, "_TICK", 0.01)
     monkeypatch.setattr(taking_over, "AGAIN", 0.02)
     monkeypatch.setattr(secondary, "_KEEP", 0.02)

@@ -73,7 +73,7 @@ def is_a_primary(daemon: Any) -> None:
 
 def is_of_another_version(daemon: Any) -> None:
     hello = daemon._far.hello
-    daemon._far.hello = lambda: replace(hello(), version=Version(2, 0))
+    daemon._far.hello = lambda: replace(hello(), version=Version(3, 0))
 
 
 def has_our_identity(daemon: Any) -> None:
@@ -89,7 +89,7 @@ OTHER = "[compare]\ntimeout = 9.0"
     [
         ({"b": OTHER}, nothing, "the configurations differ"),
         ({}, is_a_primary, "both sides of the link are the primary"),
-        ({}, is_of_another_version, "version 2.0"),
+        ({}, is_of_another_version, "version 3.0"),
         ({}, has_our_identity, "both sides of the link have the identity host-a"),
     ],
     ids=["digest", "role", "version", "identity"],

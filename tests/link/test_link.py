@@ -25,6 +25,7 @@ from colo_bridge.link.protocol.messages import (
     CheckpointRequest,
     Failover,
     Heartbeat,
+    Standing,
     Statistics,
     encode,
 )
@@ -108,9 +109,10 @@ async def test_a_barrier_stands_between_the_packets_of_two_epochs_on_every_strea
 @run
 async def test_messages_arrive_in_order_both_ways(caplog):
     async with linked() as ends:
-        ends.server.send(Statistics({"packets": 5}))
+        standing = Standing(True, 0, True, 5)
+        ends.server.send(standing)
         ends.server.send(Failover("solo"))
-        await until(lambda: ends.secondary.told == [Statistics({"packets": 5}), Failover("solo")])
+        await until(lambda: ends.secondary.told == [standing, Failover("solo")])
         ends.client.send(Statistics({"packets": 3}))
         ends.client.send(CheckpointRequest("a pause was missed"))
         ends.client.send(Failover("the operator said so"))

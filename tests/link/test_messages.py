@@ -20,6 +20,8 @@ from colo_bridge.link.protocol.messages import (
     Goodbye,
     Heartbeat,
     Moved,
+    Presence,
+    Standing,
     Statistics,
     Unknown,
     decode,
@@ -37,6 +39,8 @@ MESSAGES = [
     Barrier((1 << 63) - 1),
     CheckpointRequest("a RESUME came without a STOP"),
     Failover("the operator says so"),
+    Presence(12, 0),
+    Standing(True, 3, False, 12),
     Statistics({"packets": 1, "bytes": 0}),
     Moved("net0", True, ()),
     Moved("net0", False, (("0a" * 12, -((1 << 32) - 1), 7), ("0b" * 44, 0, 1))),
@@ -86,6 +90,8 @@ def test_so_is_a_type_but_it_is_told():
         (text(type="goodbye", reason="two\nlines"), "wrong reason"),
         (text(type="goodbye", reason="\ud800"), "wrong reason"),
         (text(type="goodbye", reason="x" * (LONGEST_REASON + 1)), "wrong reason"),
+        (text(type="presence", moment=-1, alone_heard=0), "wrong moment"),
+        (text(type="standing", synchronised=1, alone=0, has_guest=True, heard=0), "wrong synchronised"),
         (text(type="statistics", counters=[]), "wrong counters"),
         (text(type="statistics", counters={"a": "b"}), "wrong counters"),
         (text(type="statistics", counters={"a\x1b[2J": 1}), "wrong counters"),
@@ -119,8 +125,8 @@ def test_what_does_not_fit_is_the_peers_fault(data, problem):
 
 
 def test_of_another_major_version_nothing_but_the_version_is_looked_at():
-    with pytest.raises(OperatorError, match=rf"version 2\.7 .* speaks {VERSION} .*same version"):
-        decode(text(type="hello", version={"major": 2, "minor": 7}, role=["all", "new"]))
+    with pytest.raises(OperatorError, match=rf"version 3\.7 .* speaks {VERSION} .*same version"):
+        decode(text(type="hello", version={"major": 3, "minor": 7}, role=["all", "new"]))
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))

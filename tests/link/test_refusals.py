@@ -84,8 +84,8 @@ def said(sentence: str) -> str:
     ("changes", "sentence"),
     [
         pytest.param(
-            {"version": Version(2, 0)},
-            r"a greeting in version 2\.0 of the link's protocol came to a side that speaks 1\.2 "
+            {"version": Version(3, 0)},
+            r"a greeting in version 3\.0 of the link's protocol came to a side that speaks 2\.0 "
             r"\(install the same version of colo-bridge on both hosts\)",
             id="version",
         ),

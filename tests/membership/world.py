@@ -219,7 +219,7 @@ class FromPrimary:
 class FromSecondary:
     session: int
     sent: float
-    solo_heard: int
+    alone_heard: int
 
 
 class Side:
@@ -386,10 +386,10 @@ class Primary(Side):
 
     def hear(self, message):
         match message:
-            case FromSecondary(_, sent, solo_heard):
+            case FromSecondary(_, sent, alone_heard):
                 if self.membership.state is PrimaryState.PROTECTED or not self.has_guest:
                     self._heard_protected = sent
-                self.act(self.membership.secondary_knows(solo_heard, self.clock))
+                self.act(self.membership.secondary_knows(alone_heard, self.clock))
             case Echo(_, epoch) if epoch == self.epoch:
                 self.act(self.membership.checkpoint_done(self.clock))
                 self.act(self.membership.comparing(self.clock))
@@ -484,7 +484,7 @@ class Secondary(Side):
         elif self.membership.state is SecondaryState.LIVE:
             self.send(Live(self.session))
         else:
-            self.send(FromSecondary(self.session, self.clock, self.membership.solo_heard))
+            self.send(FromSecondary(self.session, self.clock, self.membership.alone_heard))
 
     def greeted(self, welcome):
         if welcome.session == self._dialled and self.session is None:
@@ -515,7 +515,7 @@ class Secondary(Side):
         """What the primary says of itself."""
         if message.has_guest and self._is_without_guest:
             self._joined()
-        if message.alone != self.membership.solo_heard:
+        if message.alone != self.membership.alone_heard:
             self.membership.primary_is_solo(message.alone)
             self.beat()
         if not message.has_guest:

@@ -15,7 +15,7 @@
 1. Any cutting of the bytes gives the same actions. Nothing that comes in raises an error: what is wrong closes the
    stream, and `Closed` says whose fault it was.
 2. Packets travel on the streams of the NICs alone, messages on the control stream; barriers and heartbeats travel on
-   all of them. Only the secondary requests checkpoints, and only the primary tells of moved connections.
+   all of them. What only one of the two sides has to say the other one may not.
 3. Epochs only grow. Nothing acknowledges a barrier but a barrier: the one of the same epoch that comes back, behind all
    that its sender had sent before.
 4. Each stream proves by itself that it is alive: what is between the hosts may forget one connection and keep the
@@ -55,7 +55,9 @@ from colo_bridge.link.protocol.messages import (
     Hello,
     Message,
     Moved,
+    Presence,
     Role,
+    Standing,
     Statistics,
     Unknown,
     decode,
@@ -75,9 +77,12 @@ _TLS_HANDSHAKE = 0x16
 """First byte of a connection that begins with TLS (RFC 8446, 5.1)."""
 
 
-_MESSAGES = CheckpointRequest | Failover | Statistics | Moved
+_MESSAGES = CheckpointRequest | Failover | Presence | Standing | Statistics | Moved
 """Of the control stream alone."""
-_SENDERS: dict[type[Message], Role] = {CheckpointRequest: Role.SECONDARY, Moved: Role.PRIMARY}
+_SENDERS: dict[type[Message], Role] = {
+    **dict.fromkeys((CheckpointRequest, Presence, Statistics), Role.SECONDARY),
+    **dict.fromkeys((Standing, Moved), Role.PRIMARY),
+}
 """Of those that only one side sends."""
 
 

@@ -53,7 +53,7 @@ class Version:
         return f"{self.major}.{self.minor}"
 
 
-VERSION = Version(1, 2)
+VERSION = Version(2, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,31 @@ class Failover:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """The secondary is there, and is not the service: the first word that it says, and then several times a second."""
+
+    moment: int
+    """By the secondary's clock, in milliseconds."""
+    alone_heard: int
+    """What it has heard last of `Standing.alone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the primary stands, several times a second: by that the secondary judges whether it may take its place."""
+
+    synchronised: bool
+    """Whether the secondary has all that has left."""
+    alone: int
+    """A number while everything leaves uncompared, or is about to; 0 while it does not."""
+    has_guest: bool
+    heard: int
+    """The newest `Presence.moment` that came while both were compared, or there was no guest; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
-    """The sender's counters."""
+    """The secondary's counters, for people."""
 
     counters: Mapping[str, int]
 
@@ -140,7 +163,9 @@ class Unknown:
     kind: str
 
 
-Message = Hello | Goodbye | Heartbeat | Barrier | CheckpointRequest | Failover | Statistics | Moved
+Message = (
+    Hello | Goodbye | Heartbeat | Barrier | CheckpointRequest | Failover | Presence | Standing | Statistics | Moved
+)
 
 Check = Callable[[object], Any]
 """The value of a field as it is kept; raises ValueError."""
@@ -239,6 +264,8 @@ _FORMS: dict[str, tuple[Callable[..., Message], dict[str, Check]]] = {
     "barrier": (Barrier, {"epoch": _count}),
     "checkpoint request": (CheckpointRequest, {"reason": _text(LONGEST_REASON)}),
     "failover": (Failover, {"reason": _text(LONGEST_REASON)}),
+    "presence": (Presence, {"moment": _count, "alone_heard": _count}),
+    "standing": (Standing, {"synchronised": _flag, "alone": _count, "has_guest": _flag, "heard": _count}),
     "statistics": (Statistics, {"counters": _counters}),
     "moved": (Moved, {"nic": _name, "anew": _flag, "connections": _moved}),
 }
