@@ -208,7 +208,7 @@ class Protector:
 
     def checkpoint_wanted(self, reason: str) -> None:
         # Once all passes nobody waits for it: `protect` begins it.
-        if self.membership.wants_checkpoint:
+        if self.membership.traffic is not Traffic.PASS:
             self.comparison.checkpoints.request(reason, {})
 
     def checkpoint_made(self) -> None:

@@ -111,11 +111,10 @@ class PrimaryMembership:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether one that is asked for is of any use, and is to be tried until it is done."""
+        """Whether one that was asked for is to be tried until it is done: somebody waits for that."""
         if self.state in PASSING:
             return self._wishes.waiting_for(Stage.COMPARISON) is not None
-        is_closed = self.state is PrimaryState.CLOSED
-        return self.state is not PrimaryState.YIELDED and (not is_closed or (self._is_there and self._guest_is_there))
+        return self._is_there if self.state is PrimaryState.CLOSED else self.state is not PrimaryState.YIELDED
 
     @property
     def counters(self) -> PrimaryCounters:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from colo_bridge.checkpoint.cause import Cause
 from colo_bridge.cli.main import main
 from tests.checkpoint.test_providers import is_gone
 from tests.daemon import hosts as rig
@@ -106,6 +108,22 @@ def test_what_an_operator_asks_for_while_all_passes_is_tried_once(
                 assert len(script.runs) == 1
             else:
                 await script.ran(hosts, 1)
+
+    play(scenario)
+
+
+def test_what_is_wanted_before_the_guest_is_known_to_be_back_is_asked_for(tmp_path: Path) -> None:
+    """The epochs may be in line again sooner than anybody looks after the guest."""
+
+    async def scenario() -> None:
+        script = Script(tmp_path, "true")
+        async with joined(tmp_path, sections=script.section) as hosts:
+            protector = hosts.a.daemon._protector
+            protector.secondary_lost("the replicas are no longer in COLO")
+            protector._perform(protector.membership.guest_lost("it does not answer", time.monotonic()))
+            assert hosts.a.state == "closed"
+            protector.checkpoint_wanted(Cause.START)
+            await hosts.a.until(lambda: [reason for _, reason in script.runs] == ["start"])
 
     play(scenario)
 

@@ -52,6 +52,12 @@ class Pair:
         self.primary.go_on()
         await self.hosts.until(lambda: self.phases() == ("colo", "colo"))
 
+    async def heard(self) -> None:
+        """All that the primary's QEMU has said until now."""
+        reached: list[bool] = []
+        self.hosts.a.daemon._protector.comparison.checkpoints.fence(lambda: reached.append(True))
+        await self.hosts.until(lambda: reached)
+
     async def asked(self, times: int) -> None:
         await self.hosts.until(lambda: self.primary.asked >= times)
 
@@ -292,7 +298,7 @@ def test_a_colo_that_ends_once_all_passes_is_acknowledged_so_that_another_can_be
             # Another one begins, and ends likewise.
             pair.primary.stop("finish-migrate")
             pair.primary.go_on()
-            await pair.hosts.until(lambda: pair.phases()[0] == "running")
+            await pair.heard()
             pair.primary.stop("finish-migrate")
             pair.primary.migration = "colo"
             pair.primary.go_on()

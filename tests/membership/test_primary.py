@@ -657,10 +657,9 @@ def test_a_drain_in_solo_is_at_once():
         (PrimaryState.SOLO, [*WAYS[PrimaryState.SOLO], JOIN, ("protect",), ("solo",)], False),
         (PrimaryState.CLOSED, WAYS[PrimaryState.CLOSED], False),
         (PrimaryState.CLOSED, [JOIN, WAIT, LOSE_ARBITER], True),
-        (PrimaryState.CLOSED, [JOIN, GUEST_LOST], False),
     ],
 )
-def test_a_checkpoint_is_of_use_while_somebody_waits_for_it(state, ways, is_wanted):
+def test_a_checkpoint_is_tried_while_somebody_waits_for_it(state, ways, is_wanted):
     side = Side(ARBITRATED, *ways)
     assert side.membership.state is state
     assert side.membership.wants_checkpoint is is_wanted
