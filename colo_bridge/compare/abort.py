@@ -11,7 +11,10 @@ from colo_bridge.compare.opening import Opening
 from colo_bridge.compare.reset import Number, Resets
 from colo_bridge.compare.segment import Segment
 from colo_bridge.wire.packet import TcpPacket, has_form_of_refusal
-from colo_bridge.wire.serial import Position, Serial, serial_at
+from colo_bridge.wire.serial import Position, Serial, position_near
+
+_MOST_MISSING = 0xFFFF
+"""Octets in front of a RST that may not have come yet."""
 
 
 class Aborts(Opening):
@@ -58,14 +61,16 @@ class Aborts(Opening):
 
     def is_refusal_of_primary(self, packet: TcpPacket) -> bool:
         """Whether a packet refuses a SYN of the client, and is not at 0 because the primary has got to there."""
-        return has_form_of_refusal(packet) and not _is_at(packet, self.primary_end)
+        end = self.primary_end if self.primary_end is not None else self.near
+        return has_form_of_refusal(packet) and not _follows(packet, end)
 
     def is_refusal_of_secondary(self, packet: TcpPacket) -> bool:
-        """The same for the secondary."""
+        """The same for the secondary; before the primary's SYN nobody knows where it has got to behind its own."""
         end = self.secondary_end
-        if end is None and self.secondary_isns:
-            end = self.cursor
-        return has_form_of_refusal(packet) and not _is_at(packet, end)
+        if end is None:
+            end = self.cursor if self.secondary_isns else self.near
+        is_unplaced = bool(self.secondary_isns) and end is None
+        return has_form_of_refusal(packet) and not is_unplaced and not _follows(packet, end)
 
     def awaits_answer(self, packet: TcpPacket) -> bool:
         """Whether an answer to a SYN of the client is at home here: to that of this opening, or to one refused here."""
@@ -125,5 +130,6 @@ class Aborts(Opening):
         self._diverge_control(self.primary_isns[-1], detail, segment, *self.primary_syns)
 
 
-def _is_at(packet: TcpPacket, end: Position | None) -> bool:
-    return end is not None and serial_at(end) == packet.sequence
+def _follows(reset: TcpPacket, end: Position | None) -> bool:
+    """Whether a RST stands behind all that was seen of its side, or not far: some of it may be missing."""
+    return end is not None and 0 <= position_near(reset.sequence, end) - end <= _MOST_MISSING

@@ -35,7 +35,7 @@ class TcpConnection(Aborts):
 
     def _from_primary_slowly(self, packet: TcpPacket, token: Token, now: float) -> None:
         if self.is_refusal_of_primary(packet):
-            segment = Segment(packet, self._position(packet.sequence), None, token, self, now)
+            segment = Segment(packet, self._nearest(packet.sequence), None, token, self, now)
             self._primary_refusal(segment, packet.acknowledgment)
             return
         ack = self.floor.primary_ack(packet)
@@ -64,7 +64,7 @@ class TcpConnection(Aborts):
 
     def _from_secondary_slowly(self, packet: TcpPacket, now: float) -> None:
         if self.is_refusal_of_secondary(packet):
-            segment = Segment(packet, self._position(packet.sequence), None, None, self, now)
+            segment = Segment(packet, self._nearest(packet.sequence), None, None, self, now)
             self._secondary_refusal(segment, packet.acknowledgment)
             return
         ack = self.floor.secondary_acknowledges(packet) if packet.flags & ACK else None
@@ -80,11 +80,15 @@ class TcpConnection(Aborts):
         self.floor.release()
 
     def _position(self, number: Serial) -> Position:
+        """Where a number of this connection stands; the first one tells where that is."""
+        position = self._nearest(number)
+        if self.near is None:
+            self.near = position
+        return position
+
+    def _nearest(self, number: Serial) -> Position:
         near = self.cursor if self.cursor is not None else self.near
-        if near is None:
-            self.near = first_position(number)
-            return self.near
-        return position_near(number, near)
+        return first_position(number) if near is None else position_near(number, near)
 
     # From the connection before, in which a side refused what the other one opens here by a SYN.
 

@@ -18,8 +18,8 @@ MIDSTREAM = """
     S   1+10 ack 1 => a
 """
 RESET = """
-    P a R 1 =>
-    S   R 1 => a
+    P a R 9 =>
+    S   R 9 => a
 """
 REFUSED = """
     P a RA 0 ack 501 =>
@@ -41,7 +41,7 @@ NEXT = """
 
 def run(trace: str) -> Playbook:
     """Play a trace wherever the numbers begin, so that `RA 0` is a refusal."""
-    for isn in (0xFFFFFFF0, 0x7FFFFFFA, 1_000):
+    for isn in (0xFFFFFFFC, 0x7FFFFFFA, 1_000):
         refused = trace.replace("RA 0", f"RA {-isn & 0xFFFFFFFF}")
         for client_isn in (3_000_000, 0xFFFFFFFA, 0xFFFFFFFF - 800):
             book = Playbook(isn=isn, client_isn=client_isn).run(refused)

@@ -248,7 +248,7 @@ def refused(isn: int, trace: str) -> Playbook:
     return Playbook(isn=isn).run(trace.replace("RA 0", f"RA {-isn & 0xFFFFFFFF}"))
 
 
-ANYWHERE = pytest.mark.parametrize("isn", [0, 1_000, 0x80000001, 0xFFFFFFF0])
+ANYWHERE = pytest.mark.parametrize("isn", [0, 1_000, 0x80000001, 0xFFFFFFFC])
 
 
 def test_a_reset_at_a_number_that_has_matched_leaves_whatever_it_acknowledges() -> None:
@@ -310,36 +310,33 @@ def test_a_refusal_says_nothing_about_the_connection_that_had_the_ports_before(i
         OPENING
         + """
         P b 1+10 ack 500  =>
+        S   1+10 ack 500  => b
         P c A 11 ack 600  =>
         S   RA 0 ack 9000 =>
         P d RA 0 ack 9000 => d
         P e 11+10 ack 500 =>
-        S   1+20 ack 500  => b e
+        S   11+10 ack 500 => e
         S   A 21 ack 600  => c
     """,
     )
 
 
-def test_a_reset_at_number_0_is_one_if_the_stream_has_come_to_there() -> None:
-    Playbook(isn=0xFFFFFFF5).run(OPENING).run("""
-        P b 1+10 ack 1   =>
-        S   1+10 ack 1   => b
-        P c RA 11 ack 90 =>
-        S   RA 11 ack 1  => c
-    """)
-    book = (
-        Playbook(isn=0xFFFFFFF5)
-        .run(OPENING)
-        .run("""
-        P b RA 11 ack 90 =>
-        checkpoint       => b
-        P c 1+10 ack 1   =>
-        checkpoint       => c
-        S   RA 11 ack 90 =>
-        P d 11+5 ack 1   => !control
-    """)
-    )
-    assert "the primary goes on" in book.seen[-1].detail
+@pytest.mark.parametrize(
+    "trace",
+    [
+        OPENING + "P b 1+10 ack 1 =>\n S 1+10 ack 1 => b\n P c RA 11 ack 90 =>\n S RA 11 ack 1 => c",
+        OPENING + "P b 1+10 ack 1 =>\n S 1+10 ack 1 => b\n S RA 11 ack 90 =>\n P c 11+5 ack 1 => !control",
+        OPENING + "P b 1+10 ack 1 =>\n S RA 11 ack 1 =>\n P c RA 11 ack 90 => c\n S 1+10 ack 1 => b",
+        "P a 1+10 ack 1 =>\n S RA 11 ack 1 =>\n P b RA 11 ack 90 => b",
+        "S 1+10 ack 1 =>\n P b RA 11 ack 90 =>\n S RA 11 ack 1 => b",
+        "S A 11 ack 1 =>\n S RA 11 ack 1 =>\n P a 11+5 ack 1 => !control",
+        "P a A 11 ack 9 =>\n P b RA 11 ack 9 =>\n S 11+5 ack 1 => !control",
+        "S SA 0 ack 1 =>\n S RA 11 ack 1 =>\n P a SA 0 ack 1 => a\n P b RA 11 ack 90 => b",
+    ],
+)
+def test_a_reset_at_number_0_is_no_refusal_where_the_streams_get_to_there(trace: str) -> None:
+    """Octets in front of it may be missing yet, of either side."""
+    Playbook(isn=0xFFFFFFF5).run(trace)
 
 
 def test_a_refusal_for_which_there_is_no_room_is_dropped() -> None:
