@@ -161,9 +161,9 @@ class SecondaryMembership:
         """What the primary says of itself; it waits to be told that this was heard."""
         self.alone_heard = number
 
-    def primary_lost(self, why: str, now: float, *, link_is_up: bool = False) -> list[Action]:
-        """The link is down; or it is up, and the replicas are no longer in COLO."""
-        if self._is_connected and not link_is_up:
+    def primary_lost(self, why: str, now: float) -> list[Action]:
+        """The link is down, or the primary's guest is gone."""
+        if self._is_connected:
             self._is_connected = False
             self._lost_at = now
         if self.state not in (SecondaryState.UNSYNCHRONISED, SecondaryState.STANDBY):

@@ -13,7 +13,6 @@ AUTOMATIC = SecondaryPolicy(primary_timeout=4.0, automatic=True, arbiter=True, r
 JOIN = ("primary_joined", 5.0)
 SYNCHRONISE = ("synchronised", True)
 LOSE = ("primary_lost", "silence")
-COLO_ENDED = ("primary_lost", "COLO has ended", True)
 FAILOVER = ("failover", {"fenced": False, "accept_loss": False})
 FENCED = ("failover", {"fenced": True, "accept_loss": False})
 ACCEPTED = ("failover", {"fenced": False, "accept_loss": True})
@@ -55,8 +54,6 @@ class Side:
                 self.membership.primary_is_solo(*arguments)
             elif name == "failover":
                 self.actions = self.membership.failover(now=self.now, **arguments[0])
-            elif name == "primary_lost":
-                self.actions = self.membership.primary_lost(arguments[0], self.now, link_is_up=len(arguments) > 1)
             else:
                 self.actions = getattr(self.membership, name)(*arguments, self.now)
         return self
@@ -123,15 +120,14 @@ def test_who_was_live_is_live_when_it_starts_again():
 
 
 def test_a_new_commit_makes_it_ready_without_a_new_link():
-    side = Side(MANUAL, *STANDBY, COLO_ENDED)
+    side = Side(MANUAL, *STANDBY, ("primary_lost", "its guest is gone"))
     assert side.state is SecondaryState.ALONE
     assert side.do(SYNCHRONISE).state is SecondaryState.STANDBY
     assert side.do(LOSE, FENCED).state is SecondaryState.LIVE
 
 
 def test_what_counts_is_how_it_was_when_the_primary_was_lost():
-    for loss in (LOSE, COLO_ENDED):
-        assert Side(MANUAL, *STANDBY, loss, ("synchronised", False), FENCED).state is SecondaryState.LIVE
+    assert Side(MANUAL, *STANDBY, LOSE, ("synchronised", False), FENCED).state is SecondaryState.LIVE
 
 
 # The arbiter.
@@ -256,8 +252,8 @@ def test_nothing_is_lost_by_itself(ways):
 
 
 def test_nothing_is_asked_while_the_link_is_up():
-    side = Side(AUTOMATIC, *STANDBY, COLO_ENDED, ("wait", 60.0))
-    assert side.state is SecondaryState.ALONE
+    side = Side(AUTOMATIC, *STANDBY, ("wait", 60.0))
+    assert side.state is SecondaryState.STANDBY
     with pytest.raises(OperatorError, match="the primary is connected"):
         side.do(ACCEPTED)
     assert side.do(LOSE, ("wait", 3.9)).state is SecondaryState.ALONE

@@ -133,7 +133,9 @@ def check_end(world: World, is_cut: bool, automatic: bool) -> None:
         assert is_cut or states[0] is PrimaryState.YIELDED
     elif is_cut:
         assert states[0] in (PrimaryState.SOLO, PrimaryState.DRAINED, PrimaryState.CLOSED, PrimaryState.YIELDED)
-        if world.arbiter.kind is Kind.TOKEN and automatic and not primary.membership.yielded:
+        # What a secondary has won whose daemon was killed before it heard of that, waits for an operator.
+        is_free = world.arbiter.holder is not secondary
+        if world.arbiter.kind is Kind.TOKEN and automatic and is_free and not primary.membership.yielded:
             assert primary.membership.traffic is Traffic.PASS
     elif world.arbiter.kind is not Kind.FENCE:
         chosen = (PrimaryState.SOLO, PrimaryState.DRAINED, PrimaryState.YIELDED)

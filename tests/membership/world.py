@@ -523,15 +523,16 @@ class Secondary(Side):
             self.membership.primary_heard(message.heard, guest_is_gone=True)
             self._is_without_guest = True
             return
-        self.act(self.membership.synchronised(self._committed and message.is_synchronised, self.clock))
+        if self._committed or not message.is_synchronised:
+            self.act(self.membership.synchronised(message.is_synchronised, self.clock))
         self.membership.primary_heard(message.heard)
 
     def lost(self, why):
         self.act(self.membership.primary_lost(why, self.clock))
 
     def colo_ended(self):
+        """What the primary says of itself counts until there is another checkpoint."""
         self._committed = False
-        self.act(self.membership.primary_lost("COLO has ended", self.clock, link_is_up=self.session is not None))
 
     def perform(self, action):
         if isinstance(action, GoLive):
