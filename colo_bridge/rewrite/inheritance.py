@@ -31,9 +31,6 @@ class Inheritance:
         self._counters = counters
         self._offsets: dict[bytes, Offsets] = {}
 
-    def __len__(self) -> int:
-        return len(self._offsets)
-
     def __contains__(self, connection: bytes) -> bool:
         return connection in self._offsets
 

@@ -211,7 +211,8 @@ class Watch:
 
     def primary(self, packet: Packet) -> Token:
         account = self.accounts[packet.connection]
-        account.primary_end = max(account.primary_end, packet.end)
+        if packet.end > packet.start:
+            account.primary_end = max(account.primary_end, packet.end)
         account.primary_ack = max(account.primary_ack or 0, packet.ack)
         token = (self.count, packet)
         self.given.add(token)

@@ -207,6 +207,15 @@ def test_the_newest_ack_is_told_lowered_and_leaves_in_the_end() -> None:
     assert [ack_of(book, forward) for forward in book.forwarded] == [40, 60]
 
 
+def test_an_urgent_ack_is_not_told_lowered() -> None:
+    opened("""
+        S   A 1 ack 40     =>
+        P b UA 1 ack 90    =>
+        cure 0.100         =>
+        S   A 1 ack 90     => b
+    """)
+
+
 def test_an_ack_is_told_lowered_where_no_octet_was_compared_yet() -> None:
     """A client that uploads on a connection from before: the guest has sent nothing but ACKs."""
     book = Playbook(settings=FORWARD).run("""

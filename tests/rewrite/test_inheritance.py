@@ -96,6 +96,15 @@ def test_what_is_told_anew_replaces_what_was_told():
     assert trace.guest("PA", 5001, 101, payload=b"x").seq == 5001
 
 
+def test_what_is_told_in_parts_is_taken_over_whole():
+    other = Offsets(CONNECTION[:-1] + b"\x89", 1, 0)
+    trace = heir(OFFSETS)
+    for rewriter in (trace.finished, trace.partial):
+        rewriter.inherit([other], anew=False)
+    take_over(trace)
+    assert sorted(trace.finished.offsets(), key=lambda each: each.connection) == [OFFSETS, other]
+
+
 def test_there_is_room_for_as_many_as_in_the_table():
     other = Offsets(CONNECTION[:-1] + b"\x89", 1, 0)
     trace = heir(OFFSETS, other, connections=1)
