@@ -165,6 +165,11 @@ class Playbook:
                 self._step(text.strip())
         return self
 
+    def feed(self, line: str) -> None:
+        """One packet, whatever comes of it."""
+        self.now += self.step
+        self._feed(read_line(line.split()))
+
     def __getitem__(self, counter: str) -> int:
         return self.comparator.counters()[counter]
 

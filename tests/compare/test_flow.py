@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from tests.compare.playbook import Playbook, play
@@ -246,3 +248,35 @@ def test_only_so_many_connections_are_within_the_secondarys_reach() -> None:
         S SA 900000 ack 9000000   => 9
         S SA 1800000 ack 18000000 => 18
     """)
+
+
+# Refusals, openings and what follows, one after the other on the same ports, the same of both replicas.
+ONE_AFTER_THE_OTHER = [
+    ["A 1 ack 5", "1+10 ack 5"],
+    ["RA 0 ack 501"],
+    ["RA 0 ack 601", "RA 0 ack 601"],
+    ["SA 90000 ack 777", "90001+10 ack 777", "F 90011 ack 778", "A 90012 ack 779"],
+    ["RA 0 ack 900"],
+    ["SA 300 ack 5000", "SA 300 ack 5000", "301+10 ack 5000", "R 311"],
+    ["SA 4000000000 ack 800000000", "A 4000000001 ack 800000000", "4000000001+4 ack 800000000"],
+    ["RA 0 ack 700000000"],
+]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_equal_replicas_all_leaves_however_far_the_secondary_is_behind(seed: int) -> None:
+    random = Random(seed)
+    turns = ONE_AFTER_THE_OTHER[random.randrange(len(ONE_AFTER_THE_OTHER)) :]
+    primary = [(at, f"P {at}.{number} {line}") for at, turn in enumerate(turns) for number, line in enumerate(turn)]
+    secondary = [(at, f"S {line}") for at, turn in enumerate(turns) for line in turn]
+    expected, trace, share = len(primary), [], random.choice((0.2, 0.5, 0.9))
+    while primary or secondary:
+        # The client goes on to the next connection with what the primary has sent, so that is never behind.
+        may_secondary = bool(secondary) and (not primary or secondary[0][0] <= primary[0][0])
+        is_primary = bool(primary) and not (may_secondary and random.random() > share)
+        trace.append((primary if is_primary else secondary).pop(0)[1])
+    for isn in (0xFFFFFFFC, 0x7FFFFFFA, 1_000):
+        book = Playbook(isn=isn)
+        for line in trace:
+            book.feed(line.replace("RA 0", f"RA {-isn & 0xFFFFFFFF}"))
+        assert (len(book.comparator.released), book.comparator.divergences) == (expected, []), trace
