@@ -22,7 +22,7 @@ _SYN_PATIENCE = 1.0
 
 class Ledger:
     __slots__ = (
-        "arrival",
+        "_held_ever",
         "counters",
         "divergences",
         "dropped",
@@ -53,10 +53,10 @@ class Ledger:
         self.forwarded: list[Forward] = []
         self.replaced: list[Token] = []
         self.divergences: list[Divergence] = []
-        self.held: dict[Item, None] = {}
+        self.held: dict[Item, int] = {}
+        """The primary's that wait, each with its number in order of arrival."""
         self.held_bytes = 0
-        self.arrival: dict[Item, int] = {}
-        """While all that is held leaves: the place of each in order of arrival, where times of arrival are the same."""
+        self._held_ever = 0
         self.owing: dict[Owner, None] = {}
         """The connections that owe the client an ACK or a window, though nothing of them may wait."""
         self.waiting: dict[Item, None] = {}
@@ -142,7 +142,7 @@ class Ledger:
             self.counters.held_limit_drops += 1
             self.drop(item.token)
             return False
-        held[item] = None
+        self._held_ever = held[item] = self._held_ever + 1
         self.held_bytes = held_bytes
         counters = self.counters
         counters.held_packets_most = max(counters.held_packets_most, len(held))
@@ -284,15 +284,12 @@ class Ledger:
     def _decide_all(self, synchronised: bool) -> int:
         """How many packets of the primary left."""
         before = self.counters.released_packets
-        # Not kept with each packet that is held, of which most leave by themselves.
-        self.arrival = {item: place for place, item in enumerate(self.held)}
         for queue in (self.held, self.waiting):
             while queue:
                 oldest = next(iter(queue))
                 oldest.owner.renew(synchronised)
                 if oldest in queue:
                     raise InternalError("a checkpoint did not decide a packet that waits")
-        self.arrival = {}
         return self.counters.released_packets - before
 
 

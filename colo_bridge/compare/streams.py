@@ -143,15 +143,15 @@ class Streams(Differences):
     def _secondary_octets(self, segment: Segment) -> None:
         """A segment that is neither SYN nor RST."""
         end, cursor = segment.end, self.cursor
-        if end == segment.start:
-            self._secondary_says_nothing_new(segment)
-            return
-        if self.secondary_end is None or end > self.secondary_end:
+        if end > segment.start and (self.secondary_end is None or end > self.secondary_end):
             self.secondary_end = end
-        if self.diverged or (cursor is not None and end <= cursor):
-            self._secondary_says_nothing_new(segment)
-            return
         uncompared = self.uncompared
+        if end == segment.start or self.diverged or (cursor is not None and end <= cursor):
+            if cursor is not None and segment.start < cursor:
+                self._secondary_repeats(segment)
+            self.floor.note_sack(segment)
+            self.ledger.throw_away(segment)
+            return
         # Fast path: in order.
         if not uncompared or uncompared[-1].end <= segment.start:
             uncompared.append(segment)
@@ -169,13 +169,6 @@ class Streams(Differences):
             return
         if self.cursor is None or end > self.cursor:
             self._keep(segment)
-
-    def _secondary_says_nothing_new(self, segment: Segment) -> None:
-        """A segment without octets, or with octets that are of no use any more."""
-        if self.cursor is not None and segment.start < self.cursor:
-            self._secondary_repeats(segment)
-        self.floor.note_sack(segment)
-        self.ledger.throw_away(segment)
 
     def _secondary_repeats(self, segment: Segment) -> None:
         """The secondary sends again what was compared, or probes: an ACK may have been lost on its way there."""
@@ -344,8 +337,8 @@ class Streams(Differences):
         if self.forwarding is not None:
             self.forwarding.forget()
         held = [*self.never_compared, *self.unverified, *self.floor.take_all(), *resets]
-        arrival = self.ledger.arrival
-        held.sort(key=lambda segment: (segment.start, segment.arrived, arrival.get(segment, 0)))
+        arrival = self.ledger.held
+        held.sort(key=lambda segment: (segment.start, arrival[segment]))
         self.never_compared = ()
         self.unverified.clear()
         self._forget_uncompared()
