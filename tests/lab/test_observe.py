@@ -59,6 +59,12 @@ def observed() -> Iterator[None]:
         yield
 
 
+def all_is_equal(counters: dict[str, int]) -> bool:
+    """But for a last acknowledgement of each connection, which may find nothing left to be compared with."""
+    observed, equal = counters["observed_packets"], counters["observed_equal_packets"]
+    return equal <= observed <= equal + 2 and observed == counters["released_packets"]
+
+
 @pytest.mark.usefixtures("observed")
 class TestObserve:
     def test_the_state_is_observing(self) -> None:
@@ -71,10 +77,9 @@ class TestObserve:
     def test_equal_replicas_are_found_equal(self, arguments: list[str]) -> None:
         before = counter("observed_packets")
         assert workload.client(arguments)["correct"]
-        wait_until(lambda: not counter("held_packets_now"), 10, "all is compared")
-        counters = daemon.status()["counters"]
-        assert counters["observed_packets"] > before
-        assert counters["observed_equal_packets"] == counters["observed_packets"] == counters["released_packets"]
+        # The last acknowledgements of a connection may still come when its client has ended.
+        wait_until(lambda: all_is_equal(daemon.status()["counters"]), 10, "all is compared, and equal")
+        assert counter("observed_packets") > before
         assert sum(daemon.status()["divergences"].values()) == 0
 
     def test_the_client_sends_as_fast_as_it_likes(self) -> None:
